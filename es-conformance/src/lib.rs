@@ -1,0 +1,33 @@
+//! The contract of an event store as tests that any backend can run.
+//!
+//! One line gives a backend a test for each sentence of the contract, with a fresh store for each:
+//!
+//! ```
+//! es_conformance::store_tests!(async { es_core::MemoryStore::new() });
+//! # fn main() {}
+//! ```
+//!
+//! A check is a plain `pub async fn` whose name is the claim; it panics if the claim does not hold.
+//! Two stores that are tested in one file go into modules of their own. The checks are not covered
+//! by semantic versioning: a new one may show an old mistake.
+
+mod fixtures;
+mod list;
+mod runner;
+
+pub mod append;
+pub mod cancellation;
+pub mod checkpoint;
+pub mod idempotency;
+pub mod log;
+pub mod order;
+pub mod read;
+pub mod scan;
+pub mod snapshot;
+
+#[doc(hidden)]
+pub use self::runner::test;
+pub use self::{
+    list::checks,
+    runner::{Check, Failure, Store, TIME_LIMIT},
+};

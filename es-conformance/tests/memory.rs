@@ -1,0 +1,5 @@
+//! The in-memory store keeps the contract.
+
+use es_core::MemoryStore;
+
+es_conformance::store_tests!(async { MemoryStore::new() });

@@ -1,0 +1,243 @@
+//! What can go wrong at the port. A message says what we were doing; `source()` says why.
+
+use std::{error::Error, fmt};
+
+use uuid::Uuid;
+
+use crate::{ExpectedVersion, ProjectionId, StreamId, Version};
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why an append did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Another writer got there first. Nothing was recorded.
+    #[error("stream `{stream}` has {}, the caller expected {expected}; reload and decide again", at(*actual))]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// What the caller demanded.
+        expected: ExpectedVersion,
+        /// What the stream has.
+        actual: Version,
+    },
+
+    /// The id of an event is taken, and this is not a repetition of the append that took it.
+    /// Nothing was recorded.
+    #[error(
+        "event id {event_id} in the append to `{stream}` is already taken; give new events new ids, or repeat the first append as it was"
+    )]
+    DuplicateId {
+        /// The stream.
+        stream: StreamId,
+        /// One of the ids that are taken.
+        event_id: Uuid,
+    },
+
+    /// The aggregate id belongs to another kind of aggregate. Nothing was recorded.
+    #[error(
+        "the id of `{stream}` belongs to an aggregate of type `{actual}`; ids are unique in the whole store, so use a new one"
+    )]
+    OtherAggregateType {
+        /// The stream.
+        stream: StreamId,
+        /// The type on record.
+        actual: String,
+    },
+
+    /// The append cannot be stored as it is. Nothing was recorded.
+    #[error("the append to stream `{stream}` is not valid: {reason}")]
+    Invalid {
+        /// The stream.
+        stream: StreamId,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+
+    /// The backend failed. If it failed during the commit the events may have been recorded:
+    /// repeat the append with the *same* event ids, which is safe.
+    #[error("could not append {count} event(s) to stream `{stream}`")]
+    Backend {
+        /// The stream.
+        stream: StreamId,
+        /// How many events.
+        count: usize,
+        /// Whether the same append may succeed later.
+        transient: bool,
+        /// What the backend said.
+        source: BoxError,
+    },
+}
+
+impl AppendError {
+    /// Whether running the whole command again may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Conflict { .. } => true,
+            Self::Backend { transient, .. } => *transient,
+            Self::DuplicateId { .. } | Self::OtherAggregateType { .. } | Self::Invalid { .. } => {
+                false
+            }
+        }
+    }
+}
+
+fn at(version: Version) -> String {
+    match version {
+        Version::EMPTY => "no events".to_owned(),
+        version => format!("version {version}"),
+    }
+}
+
+/// Why stored things could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// A stored row is not what it must be.
+    #[error("{what} is damaged: {problem}; restore it from a backup")]
+    Corrupt {
+        /// Which row.
+        what: String,
+        /// What is wrong with it, without its content.
+        problem: String,
+    },
+    /// The backend failed.
+    #[error("could not read {what}")]
+    Backend {
+        /// What was being read.
+        what: String,
+        /// Whether the same read may succeed later.
+        transient: bool,
+        /// What the backend said.
+        source: BoxError,
+    },
+}
+
+impl ReadError {
+    /// Whether the same read may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Backend {
+                transient: true,
+                ..
+            }
+        )
+    }
+}
+
+/// Why a snapshot could not be saved. A command never fails for it.
+#[derive(Debug, thiserror::Error)]
+#[error("could not save the snapshot of stream `{stream}`")]
+pub struct SnapshotError {
+    /// The stream.
+    pub stream: StreamId,
+    /// Whether it may succeed later.
+    pub transient: bool,
+    /// What the backend said.
+    pub source: BoxError,
+}
+
+/// Why a projection's checkpoint or batch did not go through.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// Another runner has the projection. Nothing of this batch was kept.
+    #[error(
+        "another runner has taken over projection `{projection}`; this one has stopped and kept nothing of its batch"
+    )]
+    Fenced {
+        /// The projection.
+        projection: ProjectionId,
+    },
+    /// Another runner holds the lease.
+    #[error(
+        "projection `{projection}` is being run by {owner}; it is taken over when that lease ends"
+    )]
+    Held {
+        /// The projection.
+        projection: ProjectionId,
+        /// Who runs it.
+        owner: Uuid,
+    },
+    /// The checkpoint is above the log's end: an older backup of the log was restored.
+    #[error(
+        "the checkpoint of projection `{projection}` is ahead of the log (an older log was restored?); raise its version to rebuild it"
+    )]
+    AheadOfLog {
+        /// The projection.
+        projection: ProjectionId,
+    },
+    /// The checkpoint's last event is not in the log: another log was put in place.
+    #[error(
+        "the checkpoint of projection `{projection}` belongs to another history of the log (restored from a backup?); raise its version to rebuild it"
+    )]
+    Diverged {
+        /// The projection.
+        projection: ProjectionId,
+    },
+    /// The projection wants other event types than when its read model was built.
+    #[error(
+        "projection `{projection}` was built from event types {stored}, now it wants {wanted}; raise its version to rebuild it"
+    )]
+    OtherEventTypes {
+        /// The projection.
+        projection: ProjectionId,
+        /// The types on record.
+        stored: String,
+        /// The types it wants now.
+        wanted: String,
+    },
+    /// The backend failed. Nothing of the batch is visible unless the failure hit the commit itself;
+    /// the stored checkpoint tells.
+    #[error("could not {action} of projection `{projection}`")]
+    Backend {
+        /// The projection.
+        projection: ProjectionId,
+        /// What was being done.
+        action: &'static str,
+        /// Whether it may succeed later.
+        transient: bool,
+        /// What the backend said.
+        source: BoxError,
+    },
+}
+
+impl CheckpointError {
+    /// Whether trying again may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Held { .. } => true,
+            Self::Backend { transient, .. } => *transient,
+            _ => false,
+        }
+    }
+}
+
+/// Prints an error and its causes on one line, each once: for logs.
+///
+/// ```
+/// use es_core::Chain;
+///
+/// let error = std::io::Error::other("disk full");
+/// assert_eq!(Chain(&error).to_string(), "disk full");
+/// ```
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn Error + 'a));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! Projections: events folded into a read model.
+
+use std::{fmt, future::Future};
+
+use crate::{BoxError, EventSet, Recorded};
+
+/// What a projection is called and which events it wants. Derive it; then write [`Project`].
+///
+/// ```
+/// use es_core::{Event, EventSet, Projection};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// struct PlayerMoved { to_room: String }
+///
+/// #[derive(Projection)]
+/// #[projection(name = "room_occupancy", version = 1, events(PlayerMoved))]
+/// struct RoomOccupancy;
+///
+/// assert_eq!(RoomOccupancy::NAME, "room_occupancy");
+/// assert_eq!(RoomOccupancyEvent::EVENT_TYPES[0].name, "player_moved");
+/// ```
+pub trait Projection: Send + Sync + 'static {
+    /// Its name: the key of its checkpoint.
+    const NAME: &'static str;
+    /// Raise it when the read model's shape or the handler's meaning changes: a new version has a
+    /// checkpoint of its own and starts from the first event.
+    const VERSION: u32 = 1;
+    /// The events it wants.
+    type Event: EventSet;
+}
+
+/// How a projection writes its read model through a connection of type `C`, for example
+/// `sqlx::SqliteConnection` or [`MemoryModels`](crate::MemoryModels).
+///
+/// Everything written through the connection is committed together with the checkpoint, so each
+/// event takes effect exactly once.
+#[diagnostic::on_unimplemented(
+    message = "the projection `{Self}` cannot write through `{C}`, the connection of this store",
+    label = "`impl Project<{C}> for {Self}` is missing",
+    note = "implement `Project<{C}>` for `{Self}`, or start it on the store it was written for"
+)]
+pub trait Project<C: Send>: Projection {
+    /// Creates the read model's tables. Runs when the projection starts, in a transaction of its
+    /// own; it must leave an existing model alone (`CREATE TABLE IF NOT EXISTS`).
+    fn set_up(&self, connection: &mut C) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = connection;
+        async { Ok(()) }
+    }
+
+    /// Applies events in log order. Never empty.
+    ///
+    /// # Errors
+    ///
+    /// Any error rolls the batch and its checkpoint back; the runner's policy decides what follows.
+    fn project(
+        &self,
+        connection: &mut C,
+        events: &[Recorded<Self::Event>],
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// A projection's name and version: the key of its checkpoint. Shown as `room_occupancy v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProjectionId {
+    /// The projection's name.
+    pub name: String,
+    /// The projection's version.
+    pub version: u32,
+}
+
+impl ProjectionId {
+    /// A key from its parts.
+    #[must_use]
+    pub fn new(name: impl Into<String>, version: u32) -> Self {
+        Self {
+            name: name.into(),
+            version,
+        }
+    }
+
+    /// The key of the projection `P`.
+    #[must_use]
+    pub fn of<P: Projection>() -> Self {
+        Self::new(P::NAME, P::VERSION)
+    }
+}
+
+impl fmt::Display for ProjectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} v{}", self.name, self.version)
+    }
+}

@@ -1,0 +1,140 @@
+//! A loaded aggregate with the events that are not saved yet.
+
+use std::{fmt, ops::Deref};
+
+use uuid::Uuid;
+
+use crate::{Aggregate, Apply, Event, Misplaced, Start, StreamId, Version};
+
+/// An aggregate in hand: its state, its version, and its uncommitted events.
+///
+/// Reads like the aggregate itself (`player.health`). [`raise`](Self::raise) changes it; only
+/// [`Repository::save`](crate::Repository::save) makes the change last.
+#[doc(alias = "AggregateRoot")]
+pub struct Root<A: Aggregate> {
+    id: Uuid,
+    state: A,
+    committed: Version,
+    uncommitted: Vec<Uncommitted<A::Event>>,
+}
+
+/// An event that was raised and not saved. Its id is fixed here, so that a save can be repeated.
+pub(crate) struct Uncommitted<E> {
+    pub(crate) event_id: Uuid,
+    pub(crate) event: E,
+}
+
+impl<E> Uncommitted<E> {
+    pub(crate) fn new(event: E) -> Self {
+        Self {
+            event_id: Uuid::now_v7(),
+            event,
+        }
+    }
+}
+
+impl<A: Aggregate> Root<A> {
+    /// A new aggregate that begins with `event` and is not saved yet.
+    #[must_use]
+    pub fn start<E>(id: Uuid, event: E) -> Self
+    where
+        A: Start<E>,
+        E: Event + Into<A::Event>,
+    {
+        Self {
+            id,
+            state: A::start(&event),
+            committed: Version::EMPTY,
+            uncommitted: vec![Uncommitted::new(event.into())],
+        }
+    }
+
+    pub(crate) fn loaded(id: Uuid, state: A, version: Version) -> Self {
+        Self {
+            id,
+            state,
+            committed: version,
+            uncommitted: Vec::new(),
+        }
+    }
+
+    /// Lets `event` happen: changes the state and keeps the event for the next save.
+    pub fn raise<E>(&mut self, event: E)
+    where
+        A: Apply<E>,
+        E: Event + Into<A::Event>,
+    {
+        self.state.apply(&event);
+        self.uncommitted.push(Uncommitted::new(event.into()));
+    }
+
+    pub(crate) fn raise_any(&mut self, event: A::Event) -> Result<(), Misplaced> {
+        self.state.evolve(&event)?;
+        self.uncommitted.push(Uncommitted::new(event));
+        Ok(())
+    }
+
+    /// The aggregate's id.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The aggregate's stream.
+    #[must_use]
+    pub fn stream(&self) -> StreamId {
+        StreamId::new(A::AGGREGATE_TYPE, self.id)
+    }
+
+    /// The state with all events, saved or not.
+    #[must_use]
+    pub fn state(&self) -> &A {
+        &self.state
+    }
+
+    /// Takes the state out; uncommitted events are dropped.
+    #[must_use]
+    pub fn into_state(self) -> A {
+        self.state
+    }
+
+    /// How many events are saved.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.committed
+    }
+
+    /// The events that are not saved yet, oldest first.
+    pub fn uncommitted(&self) -> impl ExactSizeIterator<Item = &A::Event> {
+        self.uncommitted.iter().map(|pending| &pending.event)
+    }
+
+    pub(crate) fn pending(&self) -> &[Uncommitted<A::Event>] {
+        &self.uncommitted
+    }
+
+    /// The one place where uncommitted events leave: after the commit.
+    pub(crate) fn committed_at(&mut self, version: Version) {
+        self.committed = version;
+        self.uncommitted.clear();
+    }
+}
+
+impl<A: Aggregate> Deref for Root<A> {
+    type Target = A;
+
+    fn deref(&self) -> &A {
+        &self.state
+    }
+}
+
+impl<A: Aggregate + fmt::Debug> fmt::Debug for Root<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Root")
+            .field("id", &self.id)
+            .field("version", &self.committed)
+            .field("state", &self.state)
+            .field("uncommitted", &self.uncommitted.len())
+            .finish()
+    }
+}

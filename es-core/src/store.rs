@@ -1,0 +1,337 @@
+//! The ports a backend implements.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    AppendError, CheckpointError, ExpectedVersion, Name, NewEvent, Position, ProjectionId,
+    ReadError, RecordedEvent, Snapshot, SnapshotError, StreamId, Version,
+};
+
+/// An append-only log of events, split into streams.
+///
+/// A stream is the history of one aggregate. Most programs never call this trait: they go through
+/// [`Repository`](crate::Repository). Implement it to add a backend; `es-conformance` has a test for
+/// each sentence of the contract.
+///
+/// # Contract
+///
+/// 1. **All or nothing.** `append` records all of its events or none of them, also when its future
+///    is dropped half-way.
+/// 2. **No holes.** The versions of a stream are 1, 2, 3, and so on.
+/// 3. **Expected version.** A demand that is not met records nothing and is answered with
+///    [`AppendError::Conflict`], which tells the truth about the stream.
+/// 4. **Idempotent.** An append repeated with the same event ids, in the same order, at the same
+///    place, records nothing and returns the first result. If only some of the ids are there, or
+///    elsewhere, it is an error.
+/// 5. **Nothing appears late.** Once a page of [`read_log`](Self::read_log) has covered a position,
+///    no event at or before it appears afterwards.
+/// 6. **Order.** Positions rise with versions inside a stream, and `created_at` does not fall.
+#[async_trait]
+pub trait EventStore: Send + Sync + fmt::Debug {
+    /// Adds `events` to the end of `stream`, if it is where the caller expects it.
+    ///
+    /// Dropping the future leaves all of the events or none.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]; except for [`AppendError::Backend`] nothing was recorded.
+    async fn append(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: &[NewEvent],
+    ) -> Result<Appended, AppendError>;
+
+    /// At most `limit` events of `stream` after version `after`, in order.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`]. A stream that does not exist is empty, not an error.
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        limit: u32,
+    ) -> Result<Vec<RecordedEvent>, ReadError>;
+
+    /// At most `limit` events of the log after `after` that match `filter`, in log order, and how
+    /// far the page covers the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn read_log(
+        &self,
+        filter: &Filter,
+        after: Position,
+        limit: u32,
+    ) -> Result<LogPage, ReadError>;
+
+    /// At most `limit` events of one type by `created_at`, then position, after the cursor.
+    ///
+    /// Exact for everything at or below [`settled`](Self::settled): nothing is left out, and
+    /// nothing appears behind a cursor that has been passed.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn scan(&self, scan: &Scan, limit: u32) -> Result<Vec<RecordedEvent>, ReadError>;
+
+    /// The settled horizon: up to this position nothing can appear late.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn settled(&self) -> Result<Position, ReadError>;
+
+    /// Waits until the log may have settled events after `after`. It may return too early, but
+    /// never later than the backend's polling interval: push is a hint, polling the guarantee.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn wait_for_events(&self, after: Position) -> Result<(), ReadError>;
+
+    /// What this backend can do.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// Where snapshots are kept.
+#[async_trait]
+pub trait SnapshotStore: Send + Sync {
+    /// The newest snapshot of `stream` at or below `at_most`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        at_most: Version,
+    ) -> Result<Option<Snapshot>, ReadError>;
+
+    /// Keeps a snapshot. One of the same stream and version is replaced.
+    ///
+    /// # Errors
+    ///
+    /// See [`SnapshotError`].
+    async fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError>;
+}
+
+/// Where checkpoints are kept, beside the read models.
+///
+/// A checkpoint moves in one place: [`begin_batch`](Self::begin_batch), as the first statement of
+/// the transaction that then writes the read model.
+#[async_trait]
+pub trait ProjectionStore: EventStore {
+    /// What a projection writes its read model through.
+    type Connection: Send;
+    /// An open transaction with the checkpoint already moved. Dropping it rolls back.
+    type Batch: Batch<Connection = Self::Connection>;
+
+    /// Opens a transaction that is not tied to a checkpoint, for creating read-model tables.
+    ///
+    /// # Errors
+    ///
+    /// See [`CheckpointError`].
+    async fn begin_set_up(&self, projection: &ProjectionId)
+    -> Result<Self::Batch, CheckpointError>;
+
+    /// Takes or renews the right to run `projection` for `ttl`, by the database's clock, and
+    /// returns where it stands. Creates the checkpoint at [`Position::START`] if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Held`] if another owner has it; `AheadOfLog`, `Diverged` and
+    /// `OtherEventTypes` if the checkpoint does not fit the log or the projection.
+    async fn acquire(
+        &self,
+        projection: &ProjectionId,
+        event_types: &[&str],
+        owner: Uuid,
+        ttl: Duration,
+    ) -> Result<Claim, CheckpointError>;
+
+    /// Gives the right to run back, so that another owner need not wait for its end.
+    ///
+    /// # Errors
+    ///
+    /// See [`CheckpointError`].
+    async fn release(&self, claim: &Claim) -> Result<(), CheckpointError>;
+
+    /// Opens a transaction and moves the checkpoint from `claim.position` to `to` as its first
+    /// statement, if `claim` still holds; the lease is renewed for `ttl` with it.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Fenced`] if the checkpoint or the epoch has moved.
+    async fn begin_batch(
+        &self,
+        claim: &Claim,
+        to: &Progress,
+        ttl: Duration,
+    ) -> Result<Self::Batch, CheckpointError>;
+
+    /// Where a projection stands, or `None` if it never ran.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<Option<Checkpoint>, ReadError>;
+}
+
+/// A transaction in which a read model is written.
+#[async_trait]
+pub trait Batch: Send {
+    /// What the read model is written through.
+    type Connection: Send;
+
+    /// The connection inside the transaction.
+    fn connection(&mut self) -> &mut Self::Connection;
+
+    /// Makes the checkpoint and the read model visible together.
+    ///
+    /// # Errors
+    ///
+    /// See [`CheckpointError::Backend`].
+    async fn commit(self) -> Result<(), CheckpointError>;
+
+    /// Throws everything away.
+    ///
+    /// # Errors
+    ///
+    /// See [`CheckpointError::Backend`].
+    async fn rollback(self) -> Result<(), CheckpointError>;
+}
+
+/// What an append recorded, or had recorded before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The stream's version with the last of the events.
+    pub version: Version,
+    /// The position of the last of the events.
+    pub position: Position,
+}
+
+/// Which events of the log a reader wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of these event types.
+    EventTypes(Vec<Name>),
+}
+
+impl Filter {
+    /// Events of these types.
+    pub fn event_types<N: Into<Name>>(types: impl IntoIterator<Item = N>) -> Self {
+        Self::EventTypes(types.into_iter().map(Into::into).collect())
+    }
+}
+
+/// A page of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPage {
+    /// The events that match, in log order.
+    pub events: Vec<RecordedEvent>,
+    /// Everything at or before this position has been considered: the next `after`, and what a
+    /// checkpoint may be set to. Never above the settled horizon.
+    pub covered: Position,
+}
+
+/// Which events a scan wants: one type, in a range of `created_at`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// The event type.
+    pub event_type: Name,
+    /// Created at or after this time; `None` means from the first.
+    pub from: Option<DateTime<Utc>>,
+    /// Created before this time; `None` means to the last settled one.
+    pub until: Option<DateTime<Utc>>,
+    /// Where the last page ended: `created_at` and position of its last event.
+    pub after: Option<(DateTime<Utc>, Position)>,
+}
+
+impl Scan {
+    /// All events of one type.
+    #[must_use]
+    pub fn of(event_type: impl Into<Name>) -> Self {
+        Self {
+            event_type: event_type.into(),
+            from: None,
+            until: None,
+            after: None,
+        }
+    }
+
+    /// The scan that continues after `event`, the last of a page.
+    #[must_use]
+    pub fn after(mut self, event: &RecordedEvent) -> Self {
+        self.after = Some((event.created_at, event.position));
+        self
+    }
+}
+
+/// What a backend can do, so that code above it need not guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Events survive the process once `append` has returned.
+    pub durable: bool,
+    /// All events of the store have one order. (Otherwise only those of a partition.)
+    pub total_order: bool,
+    /// Other processes can use the same log.
+    pub shared_between_processes: bool,
+}
+
+impl Capabilities {
+    /// What a backend says of itself.
+    #[must_use]
+    pub const fn new(durable: bool, total_order: bool, shared_between_processes: bool) -> Self {
+        Self {
+            durable,
+            total_order,
+            shared_between_processes,
+        }
+    }
+}
+
+/// The right to run a projection, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[doc(alias = "lease")]
+pub struct Claim {
+    /// The projection.
+    pub projection: ProjectionId,
+    /// Who holds it.
+    pub owner: Uuid,
+    /// Rises with each change of owner: fences an owner that slept.
+    pub epoch: i64,
+    /// Everything at or before it is applied.
+    pub position: Position,
+}
+
+/// How far a batch moves a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The new checkpoint: [`LogPage::covered`].
+    pub position: Position,
+    /// The last event the batch applied, if any: it ties the checkpoint to this very log.
+    pub anchor: Option<(Position, Uuid)>,
+}
+
+/// Where a projection stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[doc(alias = "tracking token")]
+pub struct Checkpoint {
+    /// Everything at or before it is applied.
+    pub position: Position,
+    /// Rises with each change of owner.
+    pub epoch: i64,
+    /// Who runs it, if anyone.
+    pub owner: Option<Uuid>,
+}

@@ -1,0 +1,10 @@
+use es_core::Event;
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(schema_version = "2")]
+struct Opened;
+
+fn main() {
+    let _ = Opened::EVENT_TYPE;
+}

@@ -1,0 +1,14 @@
+use es_core::{Event, Projection};
+use serde::{Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+struct Opened;
+
+#[derive(Projection)]
+#[projection(starts(Opened))]
+struct Openings;
+
+fn main() {
+    let _ = OpeningsEvent::from(Opened);
+    let _ = (Openings::NAME, Opened::EVENT_TYPE);
+}

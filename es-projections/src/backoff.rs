@@ -1,0 +1,94 @@
+//! Waiting after an error, with jitter, and cut short by a stop.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::Settings;
+
+/// Exponential back-off with full jitter: many daemons that lost one database do not come back in
+/// step.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    start: Duration,
+    limit: Duration,
+    errors: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            start: settings.backoff_start,
+            limit: settings.backoff_limit,
+            errors: 0,
+        }
+    }
+
+    /// Something worked: the next pause is a short one.
+    pub(crate) fn reset(&mut self) {
+        self.errors = 0;
+    }
+
+    /// Waits, longer each time. `false` if it was told to stop.
+    pub(crate) async fn pause(&mut self, stop: &CancellationToken) -> bool {
+        let most = self.most();
+        self.errors = self.errors.saturating_add(1);
+        pause(jitter(most), stop).await
+    }
+
+    fn most(&self) -> Duration {
+        let factor = 2_u32.saturating_pow(self.errors);
+        self.start.saturating_mul(factor).min(self.limit)
+    }
+}
+
+/// Waits for `time`. `false` if it was told to stop.
+pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}
+
+/// Somewhere between nothing and `most`. Each `RandomState` has keys of its own: random enough here.
+fn jitter(most: Duration) -> Duration {
+    let share = RandomState::new().build_hasher().finish() % 1001;
+    most.mul_f64(f64::from(u32::try_from(share).unwrap_or(1000)) / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_limit() {
+        let settings = Settings::default()
+            .with_backoff(Duration::from_millis(100), Duration::from_millis(350));
+        let mut backoff = Backoff::new(&settings);
+        let mut most = Vec::new();
+
+        for errors in [0, 1, 2, 3, 200] {
+            backoff.errors = errors;
+            most.push(backoff.most().as_millis());
+        }
+
+        assert_eq!(most, [100, 200, 350, 350, 350]);
+    }
+
+    #[test]
+    fn jitter_stays_below() {
+        let most = Duration::from_millis(10);
+        assert!((0..100).all(|_| jitter(most) <= most));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_cuts_the_pause_short() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert!(!pause(Duration::from_secs(3600), &stop).await);
+    }
+}

@@ -1,0 +1,16 @@
+//! Postgres and SQLite stores for [`es_core`].
+//!
+//! Choose by feature: `postgres` gives [`PgStore`], `sqlite` gives [`SqliteStore`]; neither is on by
+//! default. The two folders hold the same file names: read one, know both.
+
+mod error;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+pub use self::error::OpenError;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PgStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;

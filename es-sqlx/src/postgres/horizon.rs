@@ -1,0 +1,174 @@
+//! The settled horizon: up to which position nothing can appear late.
+//!
+//! A position is drawn when a row is inserted and seen when its transaction commits, so a reader of
+//! positions alone would step over a slow writer. Postgres takes a `RowExclusiveLock` on the table
+//! before the position is drawn and keeps it until the transaction is visible or gone. So:
+//!
+//! - Positions without a hole below them are settled.
+//! - A hole is decided when every transaction that held the lock when the hole was seen has ended.
+//!
+//! Nothing is decided by the clock, and idle sessions, dumps and long reports do not matter.
+
+use std::sync::Arc;
+
+use es_core::ReadError;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use super::read::failed;
+
+/// Above this many new rows the search for holes is left out, and the locks alone decide.
+const WINDOW: i64 = 5_000;
+
+/// Waiting samples; more would only settle in finer steps.
+const SAMPLES_MAX: usize = 256;
+
+/// One statement: `high` is from its snapshot, and the locks are looked at after that. Every position
+/// at or below `high` was drawn by a transaction that is visible, aborted, in `writers`, or ended in
+/// between. `OFFSET 0` keeps the planner from moving the look at the locks forward.
+pub(super) fn sql(schema: &str) -> String {
+    format!(
+        "SELECT q.high, q.prefix,
+                CASE WHEN q.prefix = q.high THEN '{{}}'::text[] ELSE array(
+                  SELECT DISTINCT l.virtualtransaction FROM pg_locks l
+                   WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+                     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                     AND l.relation IN (SELECT relid FROM pg_partition_tree('{schema}.events'::regclass)
+                                        UNION ALL SELECT '{schema}.events'::regclass)
+                     AND l.pid IS DISTINCT FROM pg_backend_pid()) END AS writers
+           FROM (SELECT h.high,
+                   CASE WHEN h.high - $1 <= {WINDOW} THEN
+                     (SELECT coalesce(max(position) FILTER (WHERE position - rn = $1), $1)
+                        FROM (SELECT position, row_number() OVER (ORDER BY position) AS rn
+                                FROM {schema}.events
+                               WHERE position > $1 AND position <= h.high) w)
+                   ELSE $1 END AS prefix
+                 FROM (SELECT coalesce(max(position), 0) AS high FROM {schema}.events) h
+                 OFFSET 0) q"
+    )
+}
+
+/// What is known so far. It may be thrown away at any time: the next looks find it again.
+#[derive(Debug, Default)]
+pub(super) struct Horizon {
+    settled: i64,
+    samples: Vec<Sample>,
+}
+
+/// Up to `high` everything is decided once these writers have ended.
+#[derive(Debug)]
+struct Sample {
+    high: i64,
+    writers: Vec<String>,
+}
+
+impl Horizon {
+    /// Looks once more; returns the settled position.
+    pub(super) async fn look(&mut self, pool: &PgPool, sql: &Arc<str>) -> Result<i64, ReadError> {
+        let (high, prefix, writers): (i64, i64, Vec<String>) =
+            sqlx::query_as(AssertSqlSafe(Arc::clone(sql)))
+                .bind(self.settled)
+                .fetch_one(pool)
+                .await
+                .map_err(|error| failed("the end of the log", error))?;
+        Ok(self.learn(high, prefix, &writers))
+    }
+
+    /// Whether a hole is being waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.samples.is_empty()
+    }
+
+    fn learn(&mut self, high: i64, prefix: i64, writers: &[String]) -> i64 {
+        self.settled = self.settled.max(prefix);
+        if self.settled >= high || writers.is_empty() {
+            self.settled = self.settled.max(high);
+            self.samples.clear();
+            return self.settled;
+        }
+        for sample in &mut self.samples {
+            // After a restart a prepared transaction goes by another name: "-1/…" may be anyone.
+            let renamed = writers.iter().filter(|writer| writer.starts_with("-1/"));
+            let mut left: Vec<String> = renamed.cloned().collect();
+            left.extend(
+                sample
+                    .writers
+                    .drain(..)
+                    .filter(|writer| writers.contains(writer) && !writer.starts_with("-1/")),
+            );
+            sample.writers = left;
+        }
+        let ended = self
+            .samples
+            .iter()
+            .rposition(|sample| sample.writers.is_empty());
+        if let Some(last) = ended {
+            self.settled = self.settled.max(self.samples[last].high);
+        }
+        let settled = self.settled;
+        self.samples.retain(|sample| sample.high > settled);
+        let newest = self.samples.last().map_or(settled, |sample| sample.high);
+        if high > newest && self.samples.len() < SAMPLES_MAX {
+            self.samples.push(Sample {
+                high,
+                writers: writers.to_vec(),
+            });
+        }
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writers(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn without_holes_all_is_settled_at_once() {
+        let mut horizon = Horizon::default();
+        assert_eq!(horizon.learn(7, 7, &[]), 7);
+    }
+
+    #[test]
+    fn a_hole_waits_for_those_who_could_fill_it() {
+        let mut horizon = Horizon::default();
+        assert_eq!(horizon.learn(5, 2, &writers(&["3/1", "4/1"])), 2);
+        assert_eq!(horizon.learn(5, 2, &writers(&["4/1"])), 2);
+        assert_eq!(horizon.learn(9, 2, &writers(&["5/1"])), 5);
+        assert!(horizon.is_waiting());
+        assert_eq!(horizon.learn(9, 5, &[]), 9);
+    }
+
+    #[test]
+    fn those_who_came_later_do_not_hold_it() {
+        let mut horizon = Horizon::default();
+        horizon.learn(5, 2, &writers(&["3/1"]));
+        assert_eq!(horizon.learn(8, 2, &writers(&["6/1"])), 5);
+    }
+
+    #[test]
+    fn a_filled_hole_settles_without_waiting() {
+        let mut horizon = Horizon::default();
+        horizon.learn(5, 2, &writers(&["3/1"]));
+        assert_eq!(horizon.learn(5, 5, &writers(&["3/1"])), 5);
+    }
+
+    #[test]
+    fn a_prepared_transaction_holds_under_its_new_name() {
+        let mut horizon = Horizon::default();
+        horizon.learn(5, 2, &writers(&["3/1"]));
+        assert_eq!(horizon.learn(5, 2, &writers(&["-1/77"])), 2);
+        assert_eq!(horizon.learn(5, 2, &[]), 5);
+    }
+
+    #[test]
+    fn samples_are_bounded() {
+        let mut horizon = Horizon::default();
+        for high in 1..10_000 {
+            horizon.learn(high, 0, &writers(&["3/1"]));
+        }
+        assert!(horizon.samples.len() <= SAMPLES_MAX);
+    }
+}

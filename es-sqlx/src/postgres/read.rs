@@ -1,0 +1,182 @@
+//! Reading: a stream, the log, a scan.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use es_core::{Filter, LogPage, Position, ReadError, RecordedEvent, Scan, StreamId, Version};
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, postgres::PgRow};
+
+use super::{
+    Inner,
+    row::{self, COLUMNS, parameter, version_parameter},
+};
+use crate::error::{explain, is_transient};
+
+/// Up to this many event types are read as ordered index ranges that Postgres merges.
+const BRANCHES_MAX: usize = 16;
+
+pub(super) fn stream_sql(schema: &str) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM {schema}.events
+         WHERE aggregate_id = $1 AND aggregate_type = $2 AND event_version > $3
+         ORDER BY event_version LIMIT $4"
+    )
+}
+
+pub(super) async fn stream(
+    store: &Inner,
+    stream: &StreamId,
+    after: Version,
+    limit: u32,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows = sqlx::query(AssertSqlSafe(Arc::clone(&store.sql.read_stream)))
+        .bind(stream.aggregate_id)
+        .bind(stream.aggregate_type.as_str())
+        .bind(version_parameter(after))
+        .bind(i64::from(limit))
+        .fetch_all(&store.pool)
+        .await
+        .map_err(|error| failed(&format!("stream `{stream}`"), error))?;
+    events(&rows)
+}
+
+/// The page is read in a statement after the horizon was settled: only a newer snapshot is sure to
+/// show everything up to it.
+pub(super) async fn log(
+    store: &Inner,
+    filter: &Filter,
+    after: Position,
+    limit: u32,
+) -> Result<LogPage, ReadError> {
+    if limit == 0 {
+        return Ok(LogPage {
+            events: Vec::new(),
+            covered: after,
+        });
+    }
+    let settled = store.settle().await?;
+    let nothing = LogPage {
+        events: Vec::new(),
+        covered: settled.max(after),
+    };
+    if settled <= after || matches!(filter, Filter::EventTypes(types) if types.is_empty()) {
+        return Ok(nothing);
+    }
+    let mut query = page(&store.schema, filter, after, settled, limit);
+    let rows = query
+        .build()
+        .fetch_all(&store.pool)
+        .await
+        .map_err(|error| failed("the log", error))?;
+    let events = events(&rows)?;
+    let covered = match events.last() {
+        Some(last) if events.len() == limit as usize => last.position,
+        _ => settled,
+    };
+    Ok(LogPage { events, covered })
+}
+
+fn page(
+    schema: &str,
+    filter: &Filter,
+    after: Position,
+    settled: Position,
+    limit: u32,
+) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("");
+    let range = |query: &mut QueryBuilder<Postgres>| {
+        query.push(format_args!(
+            "SELECT {COLUMNS} FROM {schema}.events WHERE position > "
+        ));
+        query.push_bind(parameter(after));
+        query
+            .push(" AND position <= ")
+            .push_bind(parameter(settled));
+    };
+    match filter {
+        Filter::EventTypes(types) if types.len() <= BRANCHES_MAX => {
+            // A type that is named twice is read once.
+            let names: BTreeSet<&str> = types.iter().map(|name| &**name).collect();
+            for (index, name) in names.into_iter().enumerate() {
+                query.push(if index == 0 {
+                    "SELECT * FROM (("
+                } else {
+                    " UNION ALL ("
+                });
+                range(&mut query);
+                query.push(" AND event_type = ").push_bind(name.to_owned());
+                query
+                    .push(" ORDER BY position LIMIT ")
+                    .push_bind(i64::from(limit))
+                    .push(")");
+            }
+            query.push(") page");
+        }
+        Filter::EventTypes(types) => {
+            let names: Vec<String> = types.iter().map(ToString::to_string).collect();
+            range(&mut query);
+            query
+                .push(" AND event_type = ANY(")
+                .push_bind(names)
+                .push(")");
+        }
+        Filter::All => range(&mut query),
+    }
+    query
+        .push(" ORDER BY position LIMIT ")
+        .push_bind(i64::from(limit));
+    query
+}
+
+pub(super) async fn scan(
+    store: &Inner,
+    scan: &Scan,
+    limit: u32,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let settled = store.settle().await?;
+    let mut query = QueryBuilder::<Postgres>::new("");
+    query.push(format_args!(
+        "SELECT {COLUMNS} FROM {}.events WHERE event_type = ",
+        store.schema
+    ));
+    query.push_bind(scan.event_type.to_string());
+    query
+        .push(" AND position <= ")
+        .push_bind(parameter(settled));
+    if let Some(from) = scan.from {
+        query
+            .push(" AND created_at >= ")
+            .push_bind(from.naive_utc());
+    }
+    if let Some(until) = scan.until {
+        query
+            .push(" AND created_at < ")
+            .push_bind(until.naive_utc());
+    }
+    if let Some((time, position)) = scan.after {
+        query
+            .push(" AND (created_at, position) > (")
+            .push_bind(time.naive_utc());
+        query.push(", ").push_bind(parameter(position)).push(")");
+    }
+    query
+        .push(" ORDER BY created_at, position LIMIT ")
+        .push_bind(i64::from(limit));
+    let rows = query
+        .build()
+        .fetch_all(&store.pool)
+        .await
+        .map_err(|error| failed(&format!("events of type `{}`", scan.event_type), error))?;
+    events(&rows)
+}
+
+fn events(rows: &[PgRow]) -> Result<Vec<RecordedEvent>, ReadError> {
+    rows.iter().map(row::event).collect()
+}
+
+pub(super) fn failed(what: &str, source: sqlx::Error) -> ReadError {
+    ReadError::Backend {
+        what: what.to_owned(),
+        transient: is_transient(&source),
+        source: explain(source),
+    }
+}

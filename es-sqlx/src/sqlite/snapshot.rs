@@ -1,0 +1,75 @@
+//! Snapshots: the newest one wins, and losing one costs only time.
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use es_core::{Json, ReadError, Snapshot, SnapshotError, SnapshotStore, StreamId, Version};
+use sqlx::FromRow;
+
+use super::{SqliteStore, read::failed, row::timestamp};
+use crate::error::is_transient;
+
+const LOAD: &str = "SELECT snapshot_id, version, created_at, state, fingerprint FROM snapshots
+    WHERE aggregate_id = ?1 AND aggregate_type = ?2 AND version <= ?3
+    ORDER BY version DESC LIMIT 1";
+const SAVE: &str = "INSERT INTO snapshots
+    (snapshot_id, aggregate_id, aggregate_type, version, created_at, state, fingerprint)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (aggregate_id, version) DO UPDATE SET snapshot_id = excluded.snapshot_id,
+    aggregate_type = excluded.aggregate_type, created_at = excluded.created_at,
+    state = excluded.state, fingerprint = excluded.fingerprint";
+
+#[async_trait]
+impl SnapshotStore for SqliteStore {
+    async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        at_most: Version,
+    ) -> Result<Option<Snapshot>, ReadError> {
+        let what = || format!("the snapshot of stream `{stream}`");
+        let row = sqlx::query(LOAD)
+            .bind(stream.aggregate_id)
+            .bind(stream.aggregate_type.as_str())
+            .bind(at_most.get())
+            .fetch_optional(self.pool())
+            .await
+            .map_err(|error| failed(&what(), error))?;
+        let Some(row) = row else { return Ok(None) };
+        let damaged = |column: &str| ReadError::Corrupt {
+            what: what(),
+            problem: format!("column `{column}` does not hold what it must"),
+        };
+        let (snapshot_id, version, created_at, state, fingerprint) =
+            <(_, u32, String, String, _)>::from_row(&row).map_err(|_| damaged("state"))?;
+        let created_at = DateTime::parse_from_rfc3339(&created_at)
+            .map_err(|_| damaged("created_at"))?
+            .to_utc();
+        Ok(Some(Snapshot {
+            snapshot_id,
+            aggregate_id: stream.aggregate_id,
+            aggregate_type: stream.aggregate_type.clone(),
+            version: Version::new(version),
+            created_at,
+            state: Json::from_stored(state),
+            fingerprint,
+        }))
+    }
+
+    async fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        sqlx::query(SAVE)
+            .bind(snapshot.snapshot_id)
+            .bind(snapshot.aggregate_id)
+            .bind(snapshot.aggregate_type.as_str())
+            .bind(snapshot.version.get())
+            .bind(timestamp(snapshot.created_at))
+            .bind(snapshot.state.as_str())
+            .bind(snapshot.fingerprint.as_deref())
+            .execute(&self.0.writer)
+            .await
+            .map(|_| ())
+            .map_err(|source| SnapshotError {
+                stream: snapshot.stream(),
+                transient: is_transient(&source),
+                source: source.into(),
+            })
+    }
+}

@@ -1,0 +1,21 @@
+//! The contract on SQLite: in a file and in memory.
+#![cfg(feature = "sqlite")]
+
+use es_sqlx::SqliteStore;
+
+mod file {
+    use super::SqliteStore;
+
+    es_conformance::store_tests!(async {
+        // The folder outlives the store: the operating system forgets it, not the test.
+        let folder = tempfile::tempdir().unwrap().keep();
+        let file = folder.join("events.db");
+        SqliteStore::open(file.to_string_lossy()).await.unwrap()
+    });
+}
+
+mod memory {
+    use super::SqliteStore;
+
+    es_conformance::store_tests!(async { SqliteStore::in_memory().await.unwrap() });
+}
