@@ -92,6 +92,7 @@ impl OpenError {
 
 /// Whether the same statement may succeed later: lost connections, time-outs, and the codes that
 /// say "try again" (Postgres 40001, 40P01, 55P03, 57P01–03, 53xxx; SQLITE_BUSY, SQLITE_LOCKED).
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)

@@ -20,7 +20,8 @@ fn a_killed_daemon_loses_and_doubles_nothing_on_postgres() {
 }
 
 /// Kills a daemon at random moments while a writer appends; the last one may finish. The read model
-/// refuses a move from where a player is not, so that a lost or doubled event stops the daemon.
+/// refuses a move from where a player is not, so that a lost or doubled event stops the daemon. Seen to
+/// fail in two runs of three when the checkpoint is committed apart from the read model.
 #[expect(
     clippy::disallowed_methods,
     reason = "a random moment is what the test is about"

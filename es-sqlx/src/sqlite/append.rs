@@ -6,7 +6,10 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::row::{position, timestamp};
+use super::{
+    SqliteStore, listen,
+    row::{position, timestamp},
+};
 use crate::error::is_transient;
 
 /// Rows of one INSERT: ten parameters each, and SQLite takes 32,766.
@@ -26,7 +29,7 @@ const PLACES: &str = "SELECT ids.key, aggregate_id, aggregate_type, event_versio
 /// The transaction runs in a task of its own: if the caller's future is dropped half-way the append
 /// still ends, one way or the other, and its connection goes back to the pool.
 pub(super) async fn run(
-    writer: &SqlitePool,
+    store: &SqliteStore,
     stream: &StreamId,
     expected: ExpectedVersion,
     events: &[NewEvent],
@@ -36,8 +39,13 @@ pub(super) async fn run(
         expected,
         events: events.to_vec(),
     };
-    let (failed, writer) = (append.failure(), writer.clone());
-    match tokio::spawn(async move { append.run(&writer).await }.in_current_span()).await {
+    let (failed, store) = (append.failure(), store.clone());
+    let task = async move {
+        let appended = append.run(&store.0.writer).await?;
+        listen::push(&store, appended.position);
+        Ok(appended)
+    };
+    match tokio::spawn(task.in_current_span()).await {
         Ok(result) => result,
         Err(stopped) => Err(failed.of(false, stopped.into())),
     }

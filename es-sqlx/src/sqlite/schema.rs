@@ -48,14 +48,17 @@ pub(super) async fn look(path: &Path, address: &str) -> Result<(), OpenError> {
     verdict.map(|_| ())
 }
 
-/// The newest migration in the database, or 0 if it is empty.
+/// The newest migration in the database, or 0 if it is empty. Looked at in one snapshot: another
+/// process may be migrating.
 async fn judge(connection: &mut SqliteConnection, address: &str) -> Result<u32, OpenError> {
     let foreign = |problem: &str| OpenError::Foreign {
         address: address.to_owned(),
         problem: problem.to_owned(),
     };
+    let failed = |source| failed(address, "look at", source);
+    let mut snapshot = connection.begin().await.map_err(failed)?;
     let id: i64 = match sqlx::query_scalar("PRAGMA application_id")
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut *snapshot)
         .await
     {
         Ok(id) => id,
@@ -67,15 +70,14 @@ async fn judge(connection: &mut SqliteConnection, address: &str) -> Result<u32, 
     if id != 0 && id != APPLICATION_ID {
         return Err(foreign("its header names another program"));
     }
-    let failed = |source| failed(address, "look at", source);
     // Not the header alone: a restored dump has lost it.
     let is_ours: bool = sqlx::query_scalar(IS_OURS)
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut *snapshot)
         .await
         .map_err(failed)?;
     if !is_ours {
         let taken: Option<String> = sqlx::query_scalar(OUR_NAME)
-            .fetch_optional(connection)
+            .fetch_optional(&mut *snapshot)
             .await
             .map_err(failed)?;
         return match taken {
@@ -86,7 +88,7 @@ async fn judge(connection: &mut SqliteConnection, address: &str) -> Result<u32, 
         };
     }
     let found: i64 = sqlx::query_scalar(NEWEST)
-        .fetch_one(connection)
+        .fetch_one(&mut *snapshot)
         .await
         .map_err(failed)?;
     let known = MIGRATIONS.len();

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::DateTime;
 use es_core::{Json, ReadError, Snapshot, SnapshotError, SnapshotStore, StreamId, Version};
-use sqlx::FromRow;
+use sqlx::Row;
 
 use super::{SqliteStore, read::failed, row::timestamp};
 use crate::error::is_transient;
@@ -38,19 +38,25 @@ impl SnapshotStore for SqliteStore {
             what: what(),
             problem: format!("column `{column}` does not hold what it must"),
         };
-        let (snapshot_id, version, created_at, state, fingerprint) =
-            <(_, u32, String, String, _)>::from_row(&row).map_err(|_| damaged("state"))?;
+        let created_at: String = row
+            .try_get("created_at")
+            .map_err(|_| damaged("created_at"))?;
         let created_at = DateTime::parse_from_rfc3339(&created_at)
             .map_err(|_| damaged("created_at"))?
             .to_utc();
+        let state: String = row.try_get("state").map_err(|_| damaged("state"))?;
         Ok(Some(Snapshot {
-            snapshot_id,
+            snapshot_id: row
+                .try_get("snapshot_id")
+                .map_err(|_| damaged("snapshot_id"))?,
             aggregate_id: stream.aggregate_id,
             aggregate_type: stream.aggregate_type.clone(),
-            version: Version::new(version),
+            version: Version::new(row.try_get("version").map_err(|_| damaged("version"))?),
             created_at,
             state: Json::from_stored(state),
-            fingerprint,
+            fingerprint: row
+                .try_get("fingerprint")
+                .map_err(|_| damaged("fingerprint"))?,
         }))
     }
 

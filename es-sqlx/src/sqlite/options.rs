@@ -1,0 +1,192 @@
+//! How to open a store, and its connections.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use es_core::Position;
+use sqlx::{
+    Connection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+
+use super::{Inner, SqliteStore, address, schema};
+use crate::{OpenError, error::is_transient};
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Synchronous {
+    /// When the disk has it: survives a power cut. The default.
+    #[default]
+    Full,
+    /// When the operating system has it: survives a crash of the process. After a power cut the
+    /// newest commits may be missing; the file stays sound. Several times faster.
+    Normal,
+}
+
+/// How to open a [`SqliteStore`].
+///
+/// ```no_run
+/// use es_sqlx::sqlite::{SqliteOptions, Synchronous};
+///
+/// # async fn open() -> Result<(), es_sqlx::OpenError> {
+/// let store = SqliteOptions::new("game.db").synchronous(Synchronous::Normal).open().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    address: String,
+    synchronous: Synchronous,
+    busy_timeout: Duration,
+    readers: u32,
+    poll: Duration,
+}
+
+impl SqliteOptions {
+    /// A path, a `sqlite:` URL, or `:memory:`.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            synchronous: Synchronous::Full,
+            busy_timeout: Duration::from_secs(5),
+            readers: 4,
+            poll: Duration::from_millis(20),
+        }
+    }
+
+    /// When a commit counts as done. [`Synchronous::Full`] unless set.
+    #[must_use]
+    pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
+        self.synchronous = synchronous;
+        self
+    }
+
+    /// How long to wait for a writer in another process. 5 s unless set.
+    #[must_use]
+    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// How many connections read at the same time. 4 unless set; at least 1.
+    #[must_use]
+    pub fn readers(mut self, readers: u32) -> Self {
+        self.readers = readers.max(1);
+        self
+    }
+
+    /// How often to look for events of other processes. 20 ms unless set.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll = interval;
+        self
+    }
+
+    /// Opens the store; creates and migrates the file if need be.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. A file that is not ours is left as it is.
+    pub async fn open(self) -> Result<SqliteStore, OpenError> {
+        match address::parse(&self.address)? {
+            Some(path) => self.open_file(path).await,
+            None => self.open_in_memory().await,
+        }
+    }
+
+    async fn open_file(self, path: PathBuf) -> Result<SqliteStore, OpenError> {
+        let address = path.display().to_string();
+        schema::look(&path, &address).await?;
+        let options = self
+            .connect_options()
+            .filename(&path)
+            .create_if_missing(true);
+        let options =
+            options
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(match self.synchronous {
+                    Synchronous::Full => SqliteSynchronous::Full,
+                    Synchronous::Normal => SqliteSynchronous::Normal,
+                });
+        let writer = connect(&address, &options, sound(pool(1))).await?;
+        let readers = connect(&address, &options, sound(pool(self.readers))).await?;
+        self.finish(address, writer, readers).await
+    }
+
+    /// A private database lives as long as its one connection, which reads and writes.
+    async fn open_in_memory(self) -> Result<SqliteStore, OpenError> {
+        let options = self.connect_options().in_memory(true);
+        let pool = connect(":memory:", &options, pool(1)).await?;
+        self.finish(":memory:".to_owned(), pool.clone(), pool).await
+    }
+
+    fn connect_options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .busy_timeout(self.busy_timeout)
+            .foreign_keys(true)
+            // Without it REPLACE deletes past the trigger that refuses to delete events.
+            .pragma("recursive_triggers", "ON")
+    }
+
+    async fn finish(
+        self,
+        address: String,
+        writer: SqlitePool,
+        readers: SqlitePool,
+    ) -> Result<SqliteStore, OpenError> {
+        let store = SqliteStore(Arc::new(Inner {
+            address,
+            writer,
+            readers,
+            head: watch::Sender::new(Position::START),
+            poll: self.poll,
+        }));
+        store.migrate().await?;
+        Ok(store)
+    }
+}
+
+/// A connection to a file does not age, and needs no test before use.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .test_before_acquire(false)
+}
+
+/// Replaces a connection whose transaction SQLite has ended by itself (on a full disk, for
+/// example): the driver would go on counting it as open and refuse to begin another one.
+fn sound(pool: SqlitePoolOptions) -> SqlitePoolOptions {
+    pool.before_acquire(|connection, _| {
+        let sound = !connection.is_in_transaction();
+        Box::pin(async move { Ok(sound) })
+    })
+}
+
+/// Changing to WAL needs the file alone for a moment, and SQLite does not wait for that.
+async fn connect(
+    address: &str,
+    options: &SqliteConnectOptions,
+    pool: SqlitePoolOptions,
+) -> Result<SqlitePool, OpenError> {
+    let mut attempt = 0;
+    loop {
+        match pool.clone().connect_with(options.clone()).await {
+            Ok(pool) => return Ok(pool),
+            Err(error) if is_transient(&error) && attempt < 50 => attempt += 1,
+            Err(source) => {
+                return Err(OpenError::Unreachable {
+                    backend: "SQLite",
+                    address: address.to_owned(),
+                    transient: is_transient(&source),
+                    source: source.into(),
+                });
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,76 @@
+//! What is true of SQLite alone; the contract itself is in `sqlite_contract.rs`.
+#![cfg(feature = "sqlite")]
+
+#[path = "sqlite/append_only.rs"]
+mod append_only;
+#[path = "sqlite/damage.rs"]
+mod damage;
+#[path = "sqlite/files.rs"]
+mod files;
+#[path = "sqlite/projections.rs"]
+mod projections;
+#[path = "sqlite/reading.rs"]
+mod reading;
+#[path = "sqlite/writers.rs"]
+mod writers;
+
+use std::path::{Path, PathBuf};
+
+use es_core::{EventStore, ExpectedVersion, Json, NewEvent, RecordedEvent, StreamId, Version};
+use es_sqlx::SqliteStore;
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A folder for one test, and the file in it.
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.db");
+    (folder, file)
+}
+
+async fn open(file: &Path) -> SqliteStore {
+    SqliteStore::open(file.to_str().unwrap()).await.unwrap()
+}
+
+/// A connection that knows nothing of the store, as a person with the `sqlite3` tool has it.
+async fn stranger(file: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true);
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
+async fn sql(connection: &mut SqliteConnection, statement: &'static str) -> sqlx::Result<()> {
+    sqlx::raw_sql(statement).execute(connection).await.map(drop)
+}
+
+fn lamp() -> StreamId {
+    StreamId::new("lamp", Uuid::now_v7())
+}
+
+fn switched() -> NewEvent {
+    NewEvent::new(
+        "switched",
+        Json::parse(r#"{"secret":"swordfish"}"#).unwrap(),
+    )
+}
+
+fn several(count: usize) -> Vec<NewEvent> {
+    (0..count).map(|_| switched()).collect()
+}
+
+async fn add(store: &SqliteStore, stream: &StreamId, count: usize) {
+    let events = several(count);
+    store
+        .append(stream, ExpectedVersion::Any, &events)
+        .await
+        .unwrap();
+}
+
+async fn read(store: &SqliteStore, stream: &StreamId) -> Vec<RecordedEvent> {
+    store
+        .read_stream(stream, Version::EMPTY, 10_000)
+        .await
+        .unwrap()
+}
