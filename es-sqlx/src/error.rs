@@ -91,7 +91,7 @@ impl OpenError {
 }
 
 /// Whether the same statement may succeed later: lost connections, time-outs, and the codes that
-/// say "try again" (Postgres 40001, 40P01, 55P03, 57P01–03, 53xxx; SQLITE_BUSY, SQLITE_LOCKED).
+/// say "try again" (Postgres 25P03, 40001, 40P01, 55P03, 57P01–03, 53xxx; SQLITE_BUSY, SQLITE_LOCKED).
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
@@ -107,7 +107,7 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
                 _ => {
                     matches!(
                         code,
-                        "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03"
+                        "25P03" | "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03"
                     ) || code.starts_with("53")
                         || code.starts_with("08")
                 }

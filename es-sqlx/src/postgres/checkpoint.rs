@@ -7,12 +7,14 @@ use es_core::{
     Batch, Checkpoint, CheckpointError, Claim, Position, Progress, ProjectionId, ProjectionStore,
     ReadError,
 };
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
     Inner, PgStore, read,
     row::{self, parameter},
+    transaction,
 };
 use crate::error::{explain, is_transient};
 
@@ -45,9 +47,23 @@ const CHECKPOINT: &str =
     FROM {schema}.projection_shards WHERE name = $1 AND version = $2";
 
 /// A transaction on a [`PgStore`]. Dropping it rolls back.
+///
+/// Should the process stop answering in the middle, the server ends the transaction after 30 s
+/// (`idle_in_transaction_session_timeout`), so that another owner can go on.
 pub struct PgBatch {
-    transaction: Transaction<'static, Postgres>,
+    /// `None` only once it has ended.
+    transaction: Option<Transaction<'static, Postgres>>,
     projection: ProjectionId,
+    runtime: Handle,
+}
+
+/// The driver gives the connection back in a task, also where the batch is dropped on a thread that
+/// has no runtime.
+impl Drop for PgBatch {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        drop(self.transaction.take());
+    }
 }
 
 impl fmt::Debug for PgBatch {
@@ -61,17 +77,31 @@ impl Batch for PgBatch {
     type Connection = PgConnection;
 
     fn connection(&mut self) -> &mut PgConnection {
-        &mut self.transaction
+        match &mut self.transaction {
+            Some(transaction) => transaction,
+            None => unreachable!("what ends the transaction consumes the batch"),
+        }
     }
 
-    async fn commit(self) -> Result<(), CheckpointError> {
+    async fn commit(mut self) -> Result<(), CheckpointError> {
         let failed = failed(&self.projection, "commit a batch");
-        self.transaction.commit().await.map_err(failed)
+        let Some(mut transaction) = self.transaction.take() else {
+            return Ok(());
+        };
+        // Had a statement failed and its error been ignored, Postgres would answer COMMIT with a
+        // roll-back and call it a success. This says what happened.
+        transaction.execute("SELECT 1").await.map_err(&failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
-    async fn rollback(self) -> Result<(), CheckpointError> {
-        let failed = failed(&self.projection, "roll back a batch");
-        self.transaction.rollback().await.map_err(failed)
+    async fn rollback(mut self) -> Result<(), CheckpointError> {
+        match self.transaction.take() {
+            Some(transaction) => transaction
+                .rollback()
+                .await
+                .map_err(failed(&self.projection, "roll back a batch")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -214,10 +244,11 @@ impl PgStore {
              SET LOCAL search_path TO {}, public",
             self.0.schema
         );
-        let transaction = self.pool().begin_with(AssertSqlSafe(begin)).await;
+        let transaction = transaction::begin(self.pool(), begin).await;
         Ok(PgBatch {
-            transaction: transaction.map_err(failed(projection, action))?,
+            transaction: Some(transaction.map_err(failed(projection, action))?),
             projection: projection.clone(),
+            runtime: Handle::current(),
         })
     }
 }

@@ -9,10 +9,17 @@
 //!
 //! Nothing is decided by the clock, and idle sessions, dumps and long reports do not matter.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use es_core::ReadError;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::Mutex;
 
 use super::read::failed;
 
@@ -21,6 +28,9 @@ const WINDOW: i64 = 5_000;
 
 /// Waiting samples; more would only settle in finer steps.
 const SAMPLES_MAX: usize = 256;
+
+/// From here on a writer that holds the horizon back is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// One statement: `high` is from its snapshot, and the locks are looked at after that. Every position
 /// at or below `high` was drawn by a transaction that is visible, aborted, in `writers`, or ended in
@@ -47,11 +57,50 @@ pub(super) fn sql(schema: &str) -> String {
     )
 }
 
-/// What is known so far. It may be thrown away at any time: the next looks find it again.
+/// The horizon of a store. It looks only when asked, and callers who come together share one look.
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
+    /// How often it was asked.
+    asked: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl Horizon {
+    /// The settled position by a look that began after this call.
+    pub(super) async fn look(&self, pool: &PgPool, sql: &Arc<str>) -> Result<i64, ReadError> {
+        let ticket = self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut state = self.state.lock().await;
+        if ticket < state.answered {
+            return Ok(state.settled);
+        }
+        // Whoever has a ticket below this one asked before the look begins.
+        let answers = self.asked.load(Ordering::SeqCst);
+        let (high, prefix, writers): (i64, i64, Vec<String>) =
+            sqlx::query_as(AssertSqlSafe(Arc::clone(sql)))
+                .bind(state.settled)
+                .fetch_one(pool)
+                .await
+                .map_err(|error| failed("the end of the log", error))?;
+        let settled = state.learn(high, prefix, &writers);
+        state.answered = answers;
+        state.complain();
+        Ok(settled)
+    }
+
+    /// Whether a hole is being waited for.
+    pub(super) async fn is_waiting(&self) -> bool {
+        !self.state.lock().await.samples.is_empty()
+    }
+}
+
+/// What is known so far. It may be thrown away at any time: the next looks find it again.
+#[derive(Debug, Default)]
+struct State {
     settled: i64,
     samples: Vec<Sample>,
+    /// Callers with a ticket below this have their answer in `settled`.
+    answered: u64,
+    complained: Option<Instant>,
 }
 
 /// Up to `high` everything is decided once these writers have ended.
@@ -59,23 +108,29 @@ pub(super) struct Horizon {
 struct Sample {
     high: i64,
     writers: Vec<String>,
+    since: Instant,
 }
 
-impl Horizon {
-    /// Looks once more; returns the settled position.
-    pub(super) async fn look(&mut self, pool: &PgPool, sql: &Arc<str>) -> Result<i64, ReadError> {
-        let (high, prefix, writers): (i64, i64, Vec<String>) =
-            sqlx::query_as(AssertSqlSafe(Arc::clone(sql)))
-                .bind(self.settled)
-                .fetch_one(pool)
-                .await
-                .map_err(|error| failed("the end of the log", error))?;
-        Ok(self.learn(high, prefix, &writers))
-    }
-
-    /// Whether a hole is being waited for.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.samples.is_empty()
+impl State {
+    /// Nothing is skipped for being slow, but somebody should know.
+    fn complain(&mut self) {
+        let Some(oldest) = self.samples.first() else {
+            self.complained = None;
+            return;
+        };
+        let recently = self
+            .complained
+            .is_some_and(|last| last.elapsed() < SLOW * 6);
+        if oldest.since.elapsed() < SLOW || recently {
+            return;
+        }
+        self.complained = Some(Instant::now());
+        tracing::warn!(
+            settled = self.settled,
+            virtual_transactions = ?oldest.writers,
+            "readers wait for transactions that write events and have not ended; find them in \
+             pg_locks by virtualtransaction; idle_in_transaction_session_timeout would end them"
+        );
     }
 
     fn learn(&mut self, high: i64, prefix: i64, writers: &[String]) -> i64 {
@@ -111,6 +166,7 @@ impl Horizon {
             self.samples.push(Sample {
                 high,
                 writers: writers.to_vec(),
+                since: Instant::now(),
             });
         }
         settled
@@ -127,48 +183,48 @@ mod tests {
 
     #[test]
     fn without_holes_all_is_settled_at_once() {
-        let mut horizon = Horizon::default();
-        assert_eq!(horizon.learn(7, 7, &[]), 7);
+        let mut state = State::default();
+        assert_eq!(state.learn(7, 7, &[]), 7);
     }
 
     #[test]
     fn a_hole_waits_for_those_who_could_fill_it() {
-        let mut horizon = Horizon::default();
-        assert_eq!(horizon.learn(5, 2, &writers(&["3/1", "4/1"])), 2);
-        assert_eq!(horizon.learn(5, 2, &writers(&["4/1"])), 2);
-        assert_eq!(horizon.learn(9, 2, &writers(&["5/1"])), 5);
-        assert!(horizon.is_waiting());
-        assert_eq!(horizon.learn(9, 5, &[]), 9);
+        let mut state = State::default();
+        assert_eq!(state.learn(5, 2, &writers(&["3/1", "4/1"])), 2);
+        assert_eq!(state.learn(5, 2, &writers(&["4/1"])), 2);
+        assert_eq!(state.learn(9, 2, &writers(&["5/1"])), 5);
+        assert_eq!(state.samples.len(), 1);
+        assert_eq!(state.learn(9, 5, &[]), 9);
     }
 
     #[test]
     fn those_who_came_later_do_not_hold_it() {
-        let mut horizon = Horizon::default();
-        horizon.learn(5, 2, &writers(&["3/1"]));
-        assert_eq!(horizon.learn(8, 2, &writers(&["6/1"])), 5);
+        let mut state = State::default();
+        state.learn(5, 2, &writers(&["3/1"]));
+        assert_eq!(state.learn(8, 2, &writers(&["6/1"])), 5);
     }
 
     #[test]
     fn a_filled_hole_settles_without_waiting() {
-        let mut horizon = Horizon::default();
-        horizon.learn(5, 2, &writers(&["3/1"]));
-        assert_eq!(horizon.learn(5, 5, &writers(&["3/1"])), 5);
+        let mut state = State::default();
+        state.learn(5, 2, &writers(&["3/1"]));
+        assert_eq!(state.learn(5, 5, &writers(&["3/1"])), 5);
     }
 
     #[test]
     fn a_prepared_transaction_holds_under_its_new_name() {
-        let mut horizon = Horizon::default();
-        horizon.learn(5, 2, &writers(&["3/1"]));
-        assert_eq!(horizon.learn(5, 2, &writers(&["-1/77"])), 2);
-        assert_eq!(horizon.learn(5, 2, &[]), 5);
+        let mut state = State::default();
+        state.learn(5, 2, &writers(&["3/1"]));
+        assert_eq!(state.learn(5, 2, &writers(&["-1/77"])), 2);
+        assert_eq!(state.learn(5, 2, &[]), 5);
     }
 
     #[test]
     fn samples_are_bounded() {
-        let mut horizon = Horizon::default();
+        let mut state = State::default();
         for high in 1..10_000 {
-            horizon.learn(high, 0, &writers(&["3/1"]));
+            state.learn(high, 0, &writers(&["3/1"]));
         }
-        assert!(horizon.samples.len() <= SAMPLES_MAX);
+        assert!(state.samples.len() <= SAMPLES_MAX);
     }
 }

@@ -5,9 +5,11 @@ mod append;
 mod checkpoint;
 mod horizon;
 mod read;
+mod refused;
 mod row;
 mod schema;
 mod snapshot;
+mod transaction;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,15 +18,20 @@ use es_core::{
     AppendError, Appended, Capabilities, EventStore, ExpectedVersion, Filter, LogPage, NewEvent,
     Position, ReadError, RecordedEvent, Scan, StreamId, Version,
 };
-use sqlx::{AssertSqlSafe, Executor, PgPool, postgres::PgPoolOptions};
-use tokio::sync::{Mutex, watch};
+use sqlx::{
+    AssertSqlSafe, Connection, Executor, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::sync::watch;
 
 pub use self::checkpoint::PgBatch;
 use self::horizon::Horizon;
 use crate::{OpenError, error::is_transient};
 
-/// How often to look while a hole is waited for.
-const POLL_WAITING: Duration = Duration::from_millis(4);
+/// How long the first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often to look at first, and at last, while a hole is waited for.
+const POLL_WAITING: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(50)];
 /// How often to look at first, and at last, when nothing happens.
 const POLL_IDLE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
@@ -45,11 +52,14 @@ pub struct PgStore(Arc<Inner>);
 
 struct Inner {
     address: String,
+    /// For events. Nobody else's transaction is ever open on these connections.
     pool: PgPool,
+    /// For read models: what a projection or a query does there cannot hold up an append.
+    models: PgPool,
     /// The schema's name, quoted.
     schema: String,
     sql: Statements,
-    horizon: Mutex<Horizon>,
+    horizon: Horizon,
     head: watch::Sender<Position>,
 }
 
@@ -86,7 +96,8 @@ impl PgOptions {
         self
     }
 
-    /// How many connections there may be. 10 unless set; at least 2.
+    /// How many connections there may be for events, and as many again for read models; each is opened
+    /// when it is needed first. 10 unless set; at least 2.
     #[must_use]
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(2);
@@ -103,26 +114,45 @@ impl PgOptions {
     pub async fn connect(self) -> Result<PgStore, OpenError> {
         let schema = address::schema(&self.schema)?;
         let (options, address) = address::parse(&self.url)?;
-        let path = format!("SET search_path TO {schema}, public");
-        let pool = PgPoolOptions::new()
-            .max_connections(self.connections)
-            .after_connect(move |connection, _| {
-                let path = path.clone();
-                Box::pin(async move {
-                    connection.execute(AssertSqlSafe(path)).await?;
-                    Ok(())
-                })
-            })
-            .connect_with(options)
-            .await
-            .map_err(|source| OpenError::Unreachable {
-                backend: "Postgres",
-                address: address.clone(),
-                transient: is_transient(&source),
-                source: source.into(),
-            })?;
-        PgStore::build(pool, schema, address).await
+        let mut first = connect(&options, &address).await?;
+        let pool = || pool(self.connections, &schema, options.clone());
+        let store = PgStore::build(pool(), pool(), schema.clone(), address);
+        schema::look(&store.0, &mut first).await?;
+        // It has done its work; whether the server hears the farewell does not matter.
+        let _ = first.close().await;
+        Ok(store)
     }
+}
+
+/// Connects when a connection is needed.
+fn pool(connections: u32, schema: &str, options: PgConnectOptions) -> PgPool {
+    let path = format!("SET search_path TO {schema}, public");
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .after_connect(move |connection, _| {
+            let path = path.clone();
+            Box::pin(async move {
+                connection.execute(AssertSqlSafe(path)).await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// One connection by itself: a pool would go on trying for half a minute where nobody listens.
+async fn connect(options: &PgConnectOptions, address: &str) -> Result<PgConnection, OpenError> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options));
+    let (transient, source) = match connecting.await {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(error)) => (is_transient(&error), error.into()),
+        Err(elapsed) => (true, elapsed.into()),
+    };
+    Err(OpenError::Unreachable {
+        backend: "Postgres",
+        address: address.to_owned(),
+        transient,
+        source,
+    })
 }
 
 impl fmt::Debug for PgOptions {
@@ -147,16 +177,34 @@ impl PgStore {
     /// A store on connections that the program has already. Their settings are left alone; inside a
     /// projection the `search_path` begins with the schema.
     ///
+    /// Events then share the connections with the rest of the program. In sqlx 0.9 a future of
+    /// `begin()` that is dropped before it is done (a request that is called off) leaves its connection
+    /// inside the transaction, and an append that gets this connection is lost with it. Where that can
+    /// happen, give the store a pool of its own.
+    ///
     /// # Errors
     ///
     /// See [`OpenError`].
     pub async fn from_pool(pool: PgPool, schema: &str) -> Result<Self, OpenError> {
         let address = address::shown(&pool.connect_options());
-        Self::build(pool, address::schema(schema)?, address).await
+        let store = Self::build(pool.clone(), pool, address::schema(schema)?, address);
+        let mut connection =
+            store
+                .pool()
+                .acquire()
+                .await
+                .map_err(|source| OpenError::Unreachable {
+                    backend: "Postgres",
+                    address: store.0.address.clone(),
+                    transient: is_transient(&source),
+                    source: source.into(),
+                })?;
+        schema::look(&store.0, &mut connection).await?;
+        Ok(store)
     }
 
-    async fn build(pool: PgPool, schema: String, address: String) -> Result<Self, OpenError> {
-        let store = Self(Arc::new(Inner {
+    fn build(pool: PgPool, models: PgPool, schema: String, address: String) -> Self {
+        Self(Arc::new(Inner {
             address,
             sql: Statements {
                 append: append::sql(&schema).into(),
@@ -164,12 +212,11 @@ impl PgStore {
                 read_stream: read::stream_sql(&schema).into(),
             },
             pool,
+            models,
             schema,
-            horizon: Mutex::default(),
+            horizon: Horizon::default(),
             head: watch::Sender::new(Position::START),
-        }));
-        schema::look(&store.0).await?;
-        Ok(store)
+        }))
     }
 
     /// Creates the schema and its tables, or brings them up to date. Harmless at any time and from
@@ -182,14 +229,22 @@ impl PgStore {
         schema::migrate(&self.0).await
     }
 
-    /// The connections, for reading your read models. Writing to them belongs in a projection.
+    /// Connections for reading your read models. Writing to them belongs in a projection. Except after
+    /// [`PgStore::from_pool`], events have others.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
-        &self.0.pool
+        &self.0.models
+    }
+
+    /// The schema that holds the tables.
+    #[must_use]
+    pub fn schema(&self) -> &str {
+        self.0.name()
     }
 
     /// Closes all connections, after what is under way.
     pub async fn close(&self) {
+        self.0.models.close().await;
         self.0.pool.close().await;
     }
 }
@@ -248,23 +303,26 @@ impl EventStore for PgStore {
         self.0.settle().await
     }
 
-    /// Wakes at once for appends through this store; looks every 4 ms while a slow writer holds the
-    /// horizon back, and else every 10 to 100 ms for the appends of other processes.
+    /// Wakes at once for appends through this store; looks every 4 to 50 ms while a slow writer holds
+    /// the horizon back, and else every 10 to 100 ms for the appends of other processes.
     async fn wait_for_events(&self, after: Position) -> Result<(), ReadError> {
         let mut head = self.0.head.subscribe();
-        let [mut pause, longest] = POLL_IDLE;
+        let [mut idle, idle_max] = POLL_IDLE;
+        let [mut waiting, waiting_max] = POLL_WAITING;
         loop {
             head.mark_unchanged();
             if self.settled().await? > after {
                 return Ok(());
             }
-            if self.0.horizon.lock().await.is_waiting() {
-                tokio::time::sleep(POLL_WAITING).await;
+            if self.0.horizon.is_waiting().await {
+                // No message tells when a writer has ended, and each look costs a scan of the locks.
+                tokio::time::sleep(waiting).await;
+                waiting = (waiting * 5 / 4).min(waiting_max);
                 continue;
             }
             // Either way the loop looks again.
-            let _ = tokio::time::timeout(pause, head.changed()).await;
-            pause = (pause * 2).min(longest);
+            let _ = tokio::time::timeout(idle, head.changed()).await;
+            idle = (idle * 2).min(idle_max);
         }
     }
 
@@ -274,11 +332,14 @@ impl EventStore for PgStore {
 }
 
 impl Inner {
-    /// Always looks: an append that was acknowledged before the call is seen, if nobody slower is
+    /// Looks after the call: an append that was acknowledged before is seen, if nobody slower is
     /// still at work below it.
     async fn settle(&self) -> Result<Position, ReadError> {
-        let mut horizon = self.horizon.lock().await;
-        let settled = horizon.look(&self.pool, &self.sql.horizon).await?;
-        row::position(settled)
+        row::position(self.horizon.look(&self.pool, &self.sql.horizon).await?)
+    }
+
+    /// The schema's name as it is.
+    fn name(&self) -> &str {
+        self.schema.trim_matches('"')
     }
 }

@@ -6,8 +6,8 @@ use es_core::{Json, ReadError, Snapshot, SnapshotError, SnapshotStore, StreamId,
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{PgStore, read::failed, row::version_parameter};
-use crate::error::{explain, is_transient};
+use super::{PgStore, read::failed, refused, row::version_parameter};
+use crate::error::is_transient;
 
 /// Id, version, time, state, fingerprint.
 type Row = (Uuid, i32, NaiveDateTime, String, Option<String>);
@@ -29,7 +29,7 @@ impl SnapshotStore for PgStore {
             .bind(stream.aggregate_id)
             .bind(stream.aggregate_type.as_str())
             .bind(version_parameter(at_most))
-            .fetch_optional(self.pool())
+            .fetch_optional(&self.0.pool)
             .await
             .map_err(|error| failed(&format!("the snapshot of stream `{stream}`"), error))?;
         Ok(row.map(
@@ -65,13 +65,13 @@ impl SnapshotStore for PgStore {
             .bind(snapshot.created_at.naive_utc())
             .bind(snapshot.state.as_str())
             .bind(snapshot.fingerprint.as_deref())
-            .execute(self.pool())
+            .execute(&self.0.pool)
             .await
             .map(|_| ())
             .map_err(|source| SnapshotError {
                 stream: snapshot.stream(),
                 transient: is_transient(&source),
-                source: explain(source),
+                source: refused::without_content(source),
             })
     }
 }

@@ -1,6 +1,11 @@
 //! The test server, and a schema of its own for each test.
 
+use std::time::{Duration, SystemTime};
+
 use es_sqlx::{PgStore, postgres::PgOptions};
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::OnceCell;
+use uuid::{Timestamp, Uuid};
 
 /// The address of a server that tests may use.
 pub(crate) fn url() -> String {
@@ -10,15 +15,44 @@ pub(crate) fn url() -> String {
 
 /// The name of a schema that nobody else uses.
 pub(crate) fn fresh_schema() -> String {
-    format!("test_{}", uuid::Uuid::now_v7().simple())
+    format!("test_{}", Uuid::now_v7().simple())
 }
 
-/// A store with its tables in a schema of its own. The throw-away server forgets it.
+/// A store with its tables in a schema of its own. A throw-away server forgets it; on one that stays,
+/// a later test clears it away.
 pub(crate) async fn fresh_store() -> PgStore {
     let options = PgOptions::new(url())
         .schema(fresh_schema())
         .max_connections(8);
     let store = options.connect().await.expect("the test server answers");
     store.migrate().await.expect("the schema is empty");
+    SWEPT.get_or_init(|| sweep(store.pool())).await;
     store
+}
+
+static SWEPT: OnceCell<()> = OnceCell::const_new();
+
+/// Drops what tests left more than an hour ago, also those that failed: the names tell the time.
+async fn sweep(pool: &PgPool) {
+    let query =
+        sqlx::query_scalar("SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'test\\_%'");
+    let schemas: Vec<String> = query
+        .fetch_all(pool)
+        .await
+        .expect("the catalogue is readable");
+    let hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+    let (hour_ago, _) = Timestamp::try_from(hour_ago).expect("after 1970").to_unix();
+    for schema in schemas {
+        let id = schema
+            .strip_prefix("test_")
+            .and_then(|id| Uuid::try_parse(id).ok());
+        let made = id
+            .and_then(|id| id.get_timestamp())
+            .map(|time| time.to_unix().0);
+        if made.is_some_and(|made| made < hour_ago) {
+            // Another process may be sweeping too.
+            let drop = AssertSqlSafe(format!("DROP SCHEMA IF EXISTS {schema} CASCADE"));
+            let _ = sqlx::query(drop).execute(pool).await;
+        }
+    }
 }

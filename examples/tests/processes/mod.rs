@@ -37,7 +37,9 @@ pub(crate) fn start(example: &str, arguments: &[&str], database: &[String]) -> C
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{example} does not start ({error}); build it: cargo build --examples"))
+        .unwrap_or_else(|error| {
+            panic!("{example} does not start ({error}); build it: cargo build --examples")
+        })
 }
 
 /// Waits for the end of a process that must succeed.

@@ -1,0 +1,39 @@
+//! What the server said, without what was to be stored.
+
+use es_core::BoxError;
+
+use crate::error::explain;
+
+/// The server's answer to a statement that stores content. Its detail may quote the row ("Failing
+/// row contains …"), and so would `Debug`: only the message is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} (SQLSTATE {code})")]
+struct Refused {
+    message: String,
+    code: String,
+}
+
+pub(super) fn without_content(error: sqlx::Error) -> BoxError {
+    let refused = match error.as_database_error() {
+        Some(database)
+            if !database
+                .code()
+                .is_some_and(|code| code == "42P01" || code == "3F000") =>
+        {
+            Refused {
+                message: database.message().to_owned(),
+                code: database.code().unwrap_or_default().into_owned(),
+            }
+        }
+        _ => return explain(error),
+    };
+    refused.into()
+}
+
+/// Whether the server cannot store the text as JSON: not JSON, wrongly encoded, nested too deeply.
+pub(super) fn is_bad_content(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|database| database.code())
+        .is_some_and(|code| code.starts_with("22") || code == "54001")
+}
