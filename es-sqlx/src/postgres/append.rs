@@ -166,7 +166,7 @@ async fn send(
         .bind(schema_versions.collect::<Vec<_>>())
         .bind(events.iter().map(metadata).collect::<Vec<_>>())
         .bind(look_for_ids)
-        .fetch_one(&store.pool)
+        .fetch_one(&store.events)
         .await
 }
 

@@ -240,8 +240,9 @@ impl PgStore {
     ) -> Result<PgBatch, CheckpointError> {
         // Should this process stop, the server frees the rows by itself.
         let begin = format!(
-            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '30s'; \
+            "{}; SET LOCAL idle_in_transaction_session_timeout = '30s'; \
              SET LOCAL search_path TO {}, public",
+            transaction::BEGIN,
             self.0.schema
         );
         let transaction = transaction::begin(self.pool(), begin).await;

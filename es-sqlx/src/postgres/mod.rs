@@ -53,7 +53,7 @@ pub struct PgStore(Arc<Inner>);
 struct Inner {
     address: String,
     /// For events. Nobody else's transaction is ever open on these connections.
-    pool: PgPool,
+    events: PgPool,
     /// For read models: what a projection or a query does there cannot hold up an append.
     models: PgPool,
     /// The schema's name, quoted.
@@ -203,7 +203,7 @@ impl PgStore {
         Ok(store)
     }
 
-    fn build(pool: PgPool, models: PgPool, schema: String, address: String) -> Self {
+    fn build(events: PgPool, models: PgPool, schema: String, address: String) -> Self {
         Self(Arc::new(Inner {
             address,
             sql: Statements {
@@ -211,7 +211,7 @@ impl PgStore {
                 horizon: horizon::sql(&schema).into(),
                 read_stream: read::stream_sql(&schema).into(),
             },
-            pool,
+            events,
             models,
             schema,
             horizon: Horizon::default(),
@@ -245,7 +245,7 @@ impl PgStore {
     /// Closes all connections, after what is under way.
     pub async fn close(&self) {
         self.0.models.close().await;
-        self.0.pool.close().await;
+        self.0.events.close().await;
     }
 }
 
@@ -335,7 +335,7 @@ impl Inner {
     /// Looks after the call: an append that was acknowledged before is seen, if nobody slower is
     /// still at work below it.
     async fn settle(&self) -> Result<Position, ReadError> {
-        row::position(self.horizon.look(&self.pool, &self.sql.horizon).await?)
+        row::position(self.horizon.look(&self.events, &self.sql.horizon).await?)
     }
 
     /// The schema's name as it is.

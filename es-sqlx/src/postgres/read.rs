@@ -33,7 +33,7 @@ pub(super) async fn stream(
         .bind(stream.aggregate_type.as_str())
         .bind(version_parameter(after))
         .bind(i64::from(limit))
-        .fetch_all(&store.pool)
+        .fetch_all(&store.events)
         .await
         .map_err(|error| failed(&format!("stream `{stream}`"), error))?;
     events(&rows)
@@ -64,7 +64,7 @@ pub(super) async fn log(
     let mut query = page(&store.schema, filter, after, settled, limit);
     let rows = query
         .build()
-        .fetch_all(&store.pool)
+        .fetch_all(&store.events)
         .await
         .map_err(|error| failed("the log", error))?;
     let events = events(&rows)?;
@@ -163,7 +163,7 @@ pub(super) async fn scan(
         .push_bind(i64::from(limit));
     let rows = query
         .build()
-        .fetch_all(&store.pool)
+        .fetch_all(&store.events)
         .await
         .map_err(|error| failed(&format!("events of type `{}`", scan.event_type), error))?;
     events(&rows)

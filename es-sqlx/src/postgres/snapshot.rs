@@ -29,7 +29,7 @@ impl SnapshotStore for PgStore {
             .bind(stream.aggregate_id)
             .bind(stream.aggregate_type.as_str())
             .bind(version_parameter(at_most))
-            .fetch_optional(&self.0.pool)
+            .fetch_optional(&self.0.events)
             .await
             .map_err(|error| failed(&format!("the snapshot of stream `{stream}`"), error))?;
         Ok(row.map(
@@ -65,7 +65,7 @@ impl SnapshotStore for PgStore {
             .bind(snapshot.created_at.naive_utc())
             .bind(snapshot.state.as_str())
             .bind(snapshot.fingerprint.as_deref())
-            .execute(&self.0.pool)
+            .execute(&self.0.events)
             .await
             .map(|_| ())
             .map_err(|source| SnapshotError {

@@ -36,6 +36,30 @@ async fn many_processes_may_migrate_at_once() {
     connect(&schema).await.unwrap();
 }
 
+/// Who waited for another's migration must see it, also where the default is an older view.
+#[tokio::test]
+async fn the_default_isolation_does_not_matter() {
+    let schema = fresh_schema();
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(8)
+        .after_connect(|session, _| {
+            Box::pin(async move {
+                let strict = "SET default_transaction_isolation = 'repeatable read'";
+                session.execute(strict).await.map(|_| ())
+            })
+        })
+        .connect(&url())
+        .await
+        .unwrap();
+    let migrations = (0..6).map(|_| {
+        let (pool, schema) = (pool.clone(), schema.clone());
+        tokio::spawn(async move { PgStore::from_pool(pool, &schema).await?.migrate().await })
+    });
+    for migration in migrations.collect::<Vec<_>>() {
+        migration.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn without_tables_the_error_names_the_next_step() {
     let store = connect(&fresh_schema()).await.unwrap();
