@@ -120,14 +120,20 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
 /// Adds the next step where the driver's error alone would not tell it.
 #[cfg(feature = "postgres")]
 pub(crate) fn explain(error: sqlx::Error) -> BoxError {
+    match is_not_migrated(&error) {
+        true => Box::new(NotMigrated(error)),
+        false => error.into(),
+    }
+}
+
+/// Whether the server misses our tables or their schema.
+#[cfg(feature = "postgres")]
+pub(crate) fn is_not_migrated(error: &sqlx::Error) -> bool {
     let code = error
         .as_database_error()
         .and_then(|database| database.code());
-    match code.as_deref() {
-        // undefined_table, invalid_schema_name
-        Some("42P01" | "3F000") => Box::new(NotMigrated(error)),
-        _ => error.into(),
-    }
+    // undefined_table, invalid_schema_name
+    matches!(code.as_deref(), Some("42P01" | "3F000"))
 }
 
 /// The tables are missing.

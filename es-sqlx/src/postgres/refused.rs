@@ -2,7 +2,7 @@
 
 use es_core::BoxError;
 
-use crate::error::explain;
+use crate::error::{explain, is_not_migrated};
 
 /// The server's answer to a statement that stores content. Its detail may quote the row ("Failing
 /// row contains …"), and so would `Debug`: only the message is kept.
@@ -14,20 +14,14 @@ struct Refused {
 }
 
 pub(super) fn without_content(error: sqlx::Error) -> BoxError {
-    let refused = match error.as_database_error() {
-        Some(database)
-            if !database
-                .code()
-                .is_some_and(|code| code == "42P01" || code == "3F000") =>
-        {
-            Refused {
-                message: database.message().to_owned(),
-                code: database.code().unwrap_or_default().into_owned(),
-            }
+    match error.as_database_error() {
+        Some(database) if !is_not_migrated(&error) => Refused {
+            message: database.message().to_owned(),
+            code: database.code().unwrap_or_default().into_owned(),
         }
-        _ => return explain(error),
-    };
-    refused.into()
+        .into(),
+        _ => explain(error),
+    }
 }
 
 /// Whether the server cannot store the text as JSON: not JSON, wrongly encoded, nested too deeply.
