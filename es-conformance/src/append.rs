@@ -351,40 +351,6 @@ pub async fn metadata_and_schema_version_are_kept(store: &dyn EventStore) {
     }
 }
 
-/// Names of up to 255 bytes are kept.
-pub async fn names_may_have_255_bytes(store: &dyn EventStore) {
-    for name in ["n".repeat(255), format!("n{}", "é".repeat(127))] {
-        let stream = StreamId::new(name.clone(), Uuid::now_v7());
-        let events = [NewEvent::new(name.clone(), Json::from_stored("{}"))];
-        add(store, &stream, &events).await;
-
-        let held = whole_stream(store, &stream).await;
-        assert_eq!(held.len(), 1, "the event is there");
-        assert_eq!(held[0].event_type, name.as_str());
-        assert_eq!(held[0].aggregate_type, name.as_str());
-    }
-}
-
-/// Names that are empty or have more than 255 bytes are not valid, and nothing is recorded.
-pub async fn empty_and_longer_names_are_invalid(store: &dyn EventStore) {
-    for name in [String::new(), "n".repeat(256), "é".repeat(128)] {
-        let bad_stream = StreamId::new(name.clone(), Uuid::now_v7());
-        let good_stream = stream();
-        let mut bad_events = notes(2);
-        bad_events[1].event_type = name.clone().into();
-
-        for (stream, events) in [(&bad_stream, notes(1)), (&good_stream, bad_events)] {
-            let err = refused(store, stream, ExpectedVersion::Any, &events).await;
-            assert!(
-                matches!(err, AppendError::Invalid { .. }),
-                "expected Invalid for a name of {} bytes, got: {err}",
-                name.len(),
-            );
-        }
-        assert_holds(store, &good_stream, &[]).await;
-    }
-}
-
 #[track_caller]
 fn assert_conflict(err: &AppendError, stream: &StreamId, expected: ExpectedVersion, actual: u32) {
     assert!(

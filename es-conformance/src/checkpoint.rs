@@ -1,22 +1,20 @@
-//! Claiming a projection and moving its checkpoint.
-
-use std::time::Duration;
+//! Where a projection stands, and the batches that move it.
 
 use es_core::{
     Batch, Checkpoint, CheckpointError, Claim, Position, Progress, ProjectionId, ProjectionStore,
 };
 use futures::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
     Store,
-    fixtures::{SOON, add, notes, projection, settle, stream, whole_stream},
+    claims::{
+        LONG, TYPES, acquire, advance, assert_fenced, assert_stands_at, begin, not_acquired, read,
+        some_progress,
+    },
+    fixtures::{SOON, add, notes, projection, stream, whole_stream},
 };
-
-const LONG: Duration = Duration::from_secs(600);
-const SHORT: Duration = Duration::from_millis(50);
-const TYPES: [&str; 2] = ["note", "other"];
 
 /// A projection that never ran has no checkpoint.
 pub async fn a_projection_that_never_ran_has_no_checkpoint<S: ProjectionStore>(store: &S) {
@@ -43,162 +41,6 @@ pub async fn acquiring_creates_the_checkpoint_at_the_start<S: ProjectionStore>(s
             epoch: claim.epoch,
             owner: Some(owner),
         }),
-    );
-}
-
-/// While one owner holds a projection, another is told who holds it.
-pub async fn a_held_projection_is_not_given_to_another<S: ProjectionStore>(store: &S) {
-    let (projection, owner) = (projection(), Uuid::now_v7());
-    acquire(store, &projection, owner, LONG).await;
-
-    let err = not_acquired(store, &projection, &TYPES, Uuid::now_v7()).await;
-
-    assert!(
-        matches!(&err, CheckpointError::Held { projection: p, owner: o } if *p == projection && *o == owner),
-        "expected Held by {owner}, got: {err}",
-    );
-    assert!(err.is_retryable(), "a held projection may be free later");
-}
-
-/// Of eight owners that race for a projection one gets it; the others are told it is held.
-pub async fn of_racing_owners_one_gets_the_projection<S: Store>(store: &S) {
-    for _ in 0..5 {
-        let projection = projection();
-        let answers = join_all((0..8).map(|_| {
-            let (store, projection) = (store.clone(), projection.clone());
-            tokio::spawn(async move {
-                store
-                    .acquire(&projection, &TYPES, Uuid::now_v7(), LONG)
-                    .await
-            })
-        }))
-        .await;
-
-        let mut won = Vec::new();
-        for answer in answers {
-            match answer.expect("an owner must not panic") {
-                Ok(claim) => won.push(claim),
-                Err(CheckpointError::Held { .. }) => {}
-                Err(err) => panic!("expected Held, got: {err}: {err:?}"),
-            }
-        }
-        assert_eq!(won.len(), 1, "exactly one owner gets it");
-        let owner = read(store, &projection).await.and_then(|c| c.owner);
-        assert_eq!(owner, Some(won[0].owner), "the one that got it");
-    }
-}
-
-/// A released projection goes to another owner, with a higher epoch and where it stood.
-pub async fn a_released_projection_goes_to_another_with_a_higher_epoch<S: ProjectionStore>(
-    store: &S,
-) {
-    let progress = some_progress(store).await;
-    let projection = projection();
-    let first = acquire(store, &projection, Uuid::now_v7(), LONG).await;
-    let first = advance(store, &first, &progress).await;
-
-    store
-        .release(&first)
-        .await
-        .expect("a claim can be released");
-
-    let free = read(store, &projection).await.expect("a checkpoint");
-    assert_eq!(free.owner, None, "nobody runs a released projection");
-    let second = acquire(store, &projection, Uuid::now_v7(), LONG).await;
-    assert!(
-        second.epoch > first.epoch,
-        "the epoch must rise with a change of owner, but went from {} to {}",
-        first.epoch,
-        second.epoch,
-    );
-    assert_eq!(second.position, progress.position, "where it stood");
-}
-
-/// The same owner renews its claim and keeps its epoch.
-pub async fn the_same_owner_renews_with_the_same_epoch<S: ProjectionStore>(store: &S) {
-    let progress = some_progress(store).await;
-    let (projection, owner) = (projection(), Uuid::now_v7());
-    let first = acquire(store, &projection, owner, LONG).await;
-
-    let renewed = acquire(store, &projection, owner, LONG).await;
-    assert_eq!(renewed, first, "a renewed claim is the same claim");
-
-    let moved = advance(store, &renewed, &progress).await;
-    let renewed = acquire(store, &projection, owner, LONG).await;
-    assert_eq!(
-        renewed, moved,
-        "a renewed claim tells where the projection stands"
-    );
-}
-
-/// A lease that has ended is taken over, and the old claim can keep nothing any more.
-pub async fn an_ended_lease_is_taken_over_and_the_old_claim_is_fenced<S: ProjectionStore>(
-    store: &S,
-) {
-    let progress = some_progress(store).await;
-    let projection = projection();
-    let old = acquire(store, &projection, Uuid::now_v7(), SHORT).await;
-
-    let new = take_over(store, &projection).await;
-
-    assert!(new.epoch > old.epoch, "the epoch rises with the owner");
-    assert_fenced(store, &old, &progress).await;
-    let held = read(store, &projection).await.expect("a checkpoint");
-    assert_eq!(
-        held.position,
-        Position::START,
-        "nothing of the fenced batch is kept"
-    );
-    assert_eq!(held.owner, Some(new.owner), "the new owner still has it");
-    advance(store, &new, &progress).await;
-    assert_fenced(store, &old, &progress).await;
-}
-
-/// A claim is fenced by its epoch even if the checkpoint stands where the claim says.
-pub async fn a_released_claim_is_fenced_once_another_has_it<S: ProjectionStore>(store: &S) {
-    let progress = some_progress(store).await;
-    let projection = projection();
-    let old = acquire(store, &projection, Uuid::now_v7(), LONG).await;
-    store.release(&old).await.expect("a claim can be released");
-    let new = acquire(store, &projection, Uuid::now_v7(), LONG).await;
-    assert_eq!(old.position, new.position, "both stand at the same place");
-
-    assert_fenced(store, &old, &progress).await;
-
-    advance(store, &new, &progress).await;
-}
-
-/// An owner that was taken over cannot release the new owner's claim.
-pub async fn an_old_claim_does_not_release_the_new_one<S: ProjectionStore>(store: &S) {
-    let projection = projection();
-    let old = acquire(store, &projection, Uuid::now_v7(), SHORT).await;
-    let new = take_over(store, &projection).await;
-
-    // Whether it is told does not matter.
-    drop(store.release(&old).await);
-
-    let err = not_acquired(store, &projection, &TYPES, Uuid::now_v7()).await;
-    assert!(
-        matches!(&err, CheckpointError::Held { owner, .. } if *owner == new.owner),
-        "expected Held by {}, got: {err}",
-        new.owner,
-    );
-}
-
-/// A batch renews the lease for the time it names.
-pub async fn a_batch_renews_the_lease<S: ProjectionStore>(store: &S) {
-    let progress = some_progress(store).await;
-    let projection = projection();
-    let claim = acquire(store, &projection, Uuid::now_v7(), SHORT).await;
-    advance(store, &claim, &progress).await;
-
-    // The first lease must be over, so that only the renewed one can hold.
-    sleep(SHORT * 3).await;
-
-    let err = not_acquired(store, &projection, &TYPES, Uuid::now_v7()).await;
-    assert!(
-        matches!(err, CheckpointError::Held { .. }),
-        "expected Held, because the batch renewed the lease, got: {err}",
     );
 }
 
@@ -460,100 +302,4 @@ pub async fn a_checkpoint_of_this_history_goes_on<S: ProjectionStore>(store: &S)
 
     let claim = acquire(store, &projection, Uuid::now_v7(), LONG).await;
     assert_eq!(claim.position, further.position, "where it stood");
-}
-
-/// Appends one event; returns a settled position with that event as its anchor.
-async fn some_progress<S: ProjectionStore>(store: &S) -> Progress {
-    let events = notes(1);
-    let appended = add(store, &stream(), &events).await;
-    settle(store, appended.position).await;
-    Progress {
-        position: appended.position,
-        anchor: Some((appended.position, events[0].event_id)),
-    }
-}
-
-async fn acquire<S: ProjectionStore>(
-    store: &S,
-    projection: &ProjectionId,
-    owner: Uuid,
-    ttl: Duration,
-) -> Claim {
-    match store.acquire(projection, &TYPES, owner, ttl).await {
-        Ok(claim) => claim,
-        Err(err) => panic!("`{projection}` must be acquired, got: {err}: {err:?}"),
-    }
-}
-
-async fn not_acquired<S: ProjectionStore>(
-    store: &S,
-    projection: &ProjectionId,
-    types: &[&str],
-    owner: Uuid,
-) -> CheckpointError {
-    match store.acquire(projection, types, owner, LONG).await {
-        Ok(claim) => panic!("`{projection}` must not be acquired, got: {claim:?}"),
-        Err(err) => err,
-    }
-}
-
-/// Tries as another owner until the lease has ended.
-async fn take_over<S: ProjectionStore>(store: &S, projection: &ProjectionId) -> Claim {
-    let (owner, end) = (Uuid::now_v7(), Instant::now() + SOON);
-    loop {
-        match store.acquire(projection, &TYPES, owner, LONG).await {
-            Ok(claim) => return claim,
-            Err(CheckpointError::Held { .. }) if Instant::now() < end => {
-                sleep(SHORT / 5).await;
-            }
-            Err(err) => panic!("an ended lease must be taken over, got: {err}: {err:?}"),
-        }
-    }
-}
-
-async fn begin<S: ProjectionStore>(store: &S, claim: &Claim, to: &Progress) -> S::Batch {
-    match store.begin_batch(claim, to, LONG).await {
-        Ok(batch) => batch,
-        Err(err) => panic!("a batch with a good claim must begin, got: {err}: {err:?}"),
-    }
-}
-
-/// Moves the checkpoint; returns the claim for the next batch.
-async fn advance<S: ProjectionStore>(store: &S, claim: &Claim, to: &Progress) -> Claim {
-    let batch = begin(store, claim, to).await;
-    batch.commit().await.expect("a batch can be committed");
-    Claim {
-        position: to.position,
-        ..claim.clone()
-    }
-}
-
-async fn assert_fenced<S: ProjectionStore>(store: &S, claim: &Claim, to: &Progress) {
-    let before = read(store, &claim.projection).await;
-    match store.begin_batch(claim, to, LONG).await {
-        Ok(_) => panic!("a batch with an old claim must be fenced, but it began"),
-        Err(err) => assert!(
-            matches!(&err, CheckpointError::Fenced { projection } if *projection == claim.projection),
-            "expected Fenced, got: {err}: {err:?}",
-        ),
-    }
-    assert_eq!(
-        read(store, &claim.projection).await,
-        before,
-        "nothing is kept"
-    );
-}
-
-async fn assert_stands_at<S: ProjectionStore>(store: &S, claim: &Claim, position: Position) {
-    let held = read(store, &claim.projection).await.expect("a checkpoint");
-    assert_eq!(held.position, position, "where the projection stands");
-    assert_eq!(held.epoch, claim.epoch, "the epoch stays with the owner");
-    assert_eq!(held.owner, Some(claim.owner), "the owner still has it");
-}
-
-async fn read<S: ProjectionStore>(store: &S, projection: &ProjectionId) -> Option<Checkpoint> {
-    store
-        .checkpoint(projection)
-        .await
-        .expect("a checkpoint can be read")
 }

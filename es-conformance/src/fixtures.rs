@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use es_core::{
-    AppendError, Appended, EventStore, ExpectedVersion, Filter, Json, NewEvent, Position,
+    Append, AppendError, Appended, EventStore, ExpectedVersion, Filter, Json, NewEvent, Position,
     ProjectionId, RecordedEvent, StreamId, Version,
 };
 use tokio::time::{Instant, timeout};
@@ -74,6 +74,31 @@ pub(crate) async fn refused(
         Ok(appended) => panic!(
             "appending {} event(s) to `{stream}` expecting {expected} must be refused, got: {appended:?}",
             events.len(),
+        ),
+        Err(error) => error,
+    }
+}
+
+/// Appends that must be recorded together.
+pub(crate) async fn append_all(store: &dyn EventStore, appends: &[Append]) -> Vec<Appended> {
+    match store.append_all(appends).await {
+        Ok(appended) => {
+            assert_eq!(appended.len(), appends.len(), "an answer for each append");
+            appended
+        }
+        Err(error) => panic!(
+            "{} appends together must succeed, got: {error}: {error:?}",
+            appends.len(),
+        ),
+    }
+}
+
+/// Appends of which the store must refuse all.
+pub(crate) async fn all_refused(store: &dyn EventStore, appends: &[Append]) -> AppendError {
+    match store.append_all(appends).await {
+        Ok(appended) => panic!(
+            "{} appends together must be refused, got: {appended:?}",
+            appends.len(),
         ),
         Err(error) => error,
     }

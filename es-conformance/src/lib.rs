@@ -7,27 +7,42 @@
 //! # fn main() {}
 //! ```
 //!
+//! One line more tries [histories made up at random](property_tests) against a simple model:
+//!
+//! ```
+//! es_conformance::property_tests!(async { es_core::MemoryStore::new() });
+//! # fn main() {}
+//! ```
+//!
 //! A check is a plain `pub async fn` whose name is the claim; it panics if the claim does not hold.
 //! Two stores that are tested in one file go into modules of their own. The checks are not covered
 //! by semantic versioning: a new one may show an old mistake.
 
+mod claims;
 mod fixtures;
 mod list;
+mod property;
 mod runner;
 
 pub mod append;
+pub mod append_all;
 pub mod cancellation;
 pub mod checkpoint;
+pub mod erasure;
 pub mod idempotency;
+pub mod lease;
 pub mod log;
+pub mod names;
 pub mod order;
 pub mod read;
 pub mod scan;
 pub mod snapshot;
+pub mod visit;
 
 #[doc(hidden)]
 pub use self::runner::test;
 pub use self::{
     list::checks,
+    property::check_histories,
     runner::{Check, Failure, Store, TIME_LIMIT},
 };

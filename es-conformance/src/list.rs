@@ -26,8 +26,23 @@ macro_rules! for_each_check {
                 a_large_append_is_read_back_in_pages
                 event_data_is_kept_verbatim
                 metadata_and_schema_version_are_kept
+            }
+            names {
                 names_may_have_255_bytes
                 empty_and_longer_names_are_invalid
+                names_of_the_store_itself_are_invalid
+            }
+            append_all {
+                an_empty_list_has_an_empty_answer
+                each_stream_gets_its_events_and_its_answer
+                each_append_has_its_own_expected_version
+                one_conflict_records_nothing_of_any
+                one_refusal_records_nothing_of_any
+                a_stream_that_occurs_twice_is_refused
+                an_id_that_occurs_twice_is_refused
+                repeated_as_a_whole_it_returns_the_first_answers
+                a_mix_of_repeated_and_new_is_refused
+                crossing_writers_never_record_half
             }
             idempotency {
                 a_repeated_append_returns_the_first_result
@@ -42,6 +57,10 @@ macro_rules! for_each_check {
             cancellation {
                 an_append_dropped_after_any_poll_is_whole_or_absent
                 an_append_dropped_after_any_time_is_whole_or_absent
+                an_append_all_dropped_after_any_poll_is_whole_or_absent
+                an_append_all_dropped_after_any_time_is_whole_or_absent
+                an_erasure_dropped_after_any_poll_is_whole_or_absent
+                an_erasure_dropped_after_any_time_is_whole_or_absent
                 an_aborted_writer_leaves_whole_appends
                 a_dropped_append_does_not_hold_the_log_back
             }
@@ -96,9 +115,30 @@ macro_rules! for_each_check {
                 the_example_of_the_specification_is_kept
                 a_snapshot_is_kept_whole
             }
-            checkpoint {
-                a_projection_that_never_ran_has_no_checkpoint
-                acquiring_creates_the_checkpoint_at_the_start
+            visit {
+                a_visit_shows_what_is_read
+                a_visit_crosses_pages
+                a_snapshot_is_offered_only_when_asked_for
+                the_newest_snapshot_of_the_range_is_offered
+                after_a_believed_snapshot_only_later_events_follow
+                a_snapshot_ahead_of_its_stream_is_not_offered
+                a_break_ends_the_visit
+                an_unknown_stream_shows_nothing
+            }
+            erasure {
+                payloads_and_metadata_are_gone
+                the_places_and_names_stay
+                the_tombstone_comes_last_and_behind_every_reader
+                snapshots_go_and_stay_away
+                an_erased_stream_takes_no_more_events
+                an_append_before_it_can_be_repeated
+                the_ids_stay_taken
+                a_second_erasure_returns_the_first_answer
+                an_unknown_stream_is_not_found
+                other_streams_are_untouched
+                racing_erasures_and_appends_leave_one_tombstone
+            }
+            lease {
                 a_held_projection_is_not_given_to_another
                 of_racing_owners_one_gets_the_projection
                 a_released_projection_goes_to_another_with_a_higher_epoch
@@ -107,6 +147,10 @@ macro_rules! for_each_check {
                 a_released_claim_is_fenced_once_another_has_it
                 an_old_claim_does_not_release_the_new_one
                 a_batch_renews_the_lease
+            }
+            checkpoint {
+                a_projection_that_never_ran_has_no_checkpoint
+                acquiring_creates_the_checkpoint_at_the_start
                 a_committed_batch_moves_the_checkpoint
                 a_batch_rolled_back_keeps_nothing
                 a_dropped_batch_keeps_nothing

@@ -6,14 +6,20 @@ use std::{
     time::Duration,
 };
 
-use es_core::{EventStore, ExpectedVersion, Filter, Position, RecordedEvent, Version};
+use es_core::{
+    Append, Event, EventStore, ExpectedVersion, Filter, NewEvent, Position, RecordedEvent,
+    StreamErased, Version,
+};
 use futures::future::join_all;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::{
     Store,
-    fixtures::{Reader, SOON, add, event, new_ids, notes, settle, stream, whole_log, whole_stream},
+    fixtures::{
+        Reader, SOON, add, append_all, event, new_ids, notes, settle, stream, whole_log,
+        whole_stream,
+    },
 };
 
 /// Positions rise with the versions inside a stream.
@@ -92,7 +98,8 @@ pub async fn created_at_does_not_fall_in_a_stream<S: Store>(store: &S) {
     }
 }
 
-/// While eight writers append, readers see each event exactly once, in order, and none late.
+/// While eight writers append, to one stream and to several, and erase, readers see each event
+/// exactly once, in order, and none late.
 pub async fn nothing_appears_late<S: Store>(store: &S) {
     let shared = stream();
     let end = Arc::new(OnceLock::new());
@@ -116,12 +123,24 @@ pub async fn nothing_appears_late<S: Store>(store: &S) {
             for n in 0..63_usize {
                 let kind = if (n + writer) % 2 == 0 { "even" } else { "odd" };
                 let events: Vec<_> = (0..n % 5 + 1).map(|_| event(kind)).collect();
-                let stream = if n % 4 == 0 { &shared } else { &own[n % 2] };
-                last = last.max(add(&store, stream, &events).await.position);
+                if n % 7 == 3 {
+                    let half = |n: usize, events: &[NewEvent]| {
+                        Append::new(own[n].clone(), ExpectedVersion::Any, events.to_vec())
+                    };
+                    let more = [event(kind)];
+                    append_all(&store, &[half(0, &events), half(1, &more)]).await;
+                    written.extend(more);
+                } else {
+                    let stream = if n % 4 == 0 { &shared } else { &own[n % 2] };
+                    last = last.max(add(&store, stream, &events).await.position);
+                }
                 written.extend(events);
                 tokio::task::yield_now().await;
             }
-            (written, last)
+            let tombstone = StreamErased::new("asked to", "the officer");
+            let erased = store.erase(&own[1], &tombstone).await;
+            let erased = erased.expect("a stream can be erased");
+            (written, last.max(erased.position))
         })
     });
 
@@ -137,7 +156,12 @@ pub async fn nothing_appears_late<S: Store>(store: &S) {
     let log = whole_log(store, &Filter::All, 1_000).await;
 
     let mut expected = new_ids(&written);
-    let mut found: Vec<_> = log.iter().map(|event| event.event_id).collect();
+    let mut found: Vec<_> = log
+        .iter()
+        .filter(|event| event.event_type != StreamErased::EVENT_TYPE)
+        .map(|event| event.event_id)
+        .collect();
+    assert_eq!(log.len(), found.len() + 8, "a tombstone of each writer");
     expected.sort_unstable();
     found.sort_unstable();
     assert_eq!(

@@ -45,7 +45,7 @@ impl<S> fmt::Debug for Check<S> {
 
 /// Why a check did not pass: the message of its panic, or that it took too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure(String);
+pub struct Failure(pub(crate) String);
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

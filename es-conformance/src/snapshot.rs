@@ -120,7 +120,7 @@ pub async fn a_snapshot_is_kept_whole(store: &dyn SnapshotStore) {
     assert_eq!(held, Some(snapshot));
 }
 
-fn snapshot(stream: &StreamId, version: u32) -> Snapshot {
+pub(crate) fn snapshot(stream: &StreamId, version: u32) -> Snapshot {
     Snapshot {
         snapshot_id: Uuid::now_v7(),
         aggregate_id: stream.aggregate_id,
@@ -132,13 +132,17 @@ fn snapshot(stream: &StreamId, version: u32) -> Snapshot {
     }
 }
 
-async fn save(store: &dyn SnapshotStore, snapshot: &Snapshot) {
+pub(crate) async fn save(store: &dyn SnapshotStore, snapshot: &Snapshot) {
     if let Err(err) = store.save_snapshot(snapshot).await {
         panic!("saving a snapshot must succeed, got: {err}: {err:?}");
     }
 }
 
-async fn load(store: &dyn SnapshotStore, stream: &StreamId, at_most: Version) -> Option<Snapshot> {
+pub(crate) async fn load(
+    store: &dyn SnapshotStore,
+    stream: &StreamId,
+    at_most: Version,
+) -> Option<Snapshot> {
     store
         .load_snapshot(stream, at_most)
         .await

@@ -47,6 +47,28 @@ pub enum AppendError {
         actual: String,
     },
 
+    /// The stream was erased. Nothing was recorded.
+    #[error(
+        "stream `{stream}` was erased and takes no more events; begin a new one under a new id"
+    )]
+    Erased {
+        /// The stream.
+        stream: StreamId,
+    },
+
+    /// A projection that runs inside the append refused it. Nothing was recorded.
+    #[error("projection `{projection}`, which runs inside the append to stream `{stream}`, failed")]
+    Projection {
+        /// The stream.
+        stream: StreamId,
+        /// The projection.
+        projection: ProjectionId,
+        /// Whether the same append may succeed later.
+        transient: bool,
+        /// What the projection said.
+        source: BoxError,
+    },
+
     /// The append cannot be stored as it is. Nothing was recorded.
     #[error("the append to stream `{stream}` is not valid: {reason}")]
     Invalid {
@@ -77,10 +99,11 @@ impl AppendError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Conflict { .. } => true,
-            Self::Backend { transient, .. } => *transient,
-            Self::DuplicateId { .. } | Self::OtherAggregateType { .. } | Self::Invalid { .. } => {
-                false
-            }
+            Self::Backend { transient, .. } | Self::Projection { transient, .. } => *transient,
+            Self::DuplicateId { .. }
+            | Self::OtherAggregateType { .. }
+            | Self::Erased { .. }
+            | Self::Invalid { .. } => false,
         }
     }
 }
@@ -89,6 +112,43 @@ fn at(version: Version) -> String {
     match version {
         Version::EMPTY => "no events".to_owned(),
         version => format!("version {version}"),
+    }
+}
+
+/// Why a stream was not erased.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EraseError {
+    /// There is nothing to erase.
+    #[error("there is no stream `{stream}` to erase; check its aggregate type and id")]
+    NotFound {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The backend failed. If it failed during the commit the stream may be erased: repeat, which is
+    /// safe.
+    #[error("could not erase stream `{stream}`")]
+    Backend {
+        /// The stream.
+        stream: StreamId,
+        /// Whether the same call may succeed later.
+        transient: bool,
+        /// What the backend said.
+        source: BoxError,
+    },
+}
+
+impl EraseError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Backend {
+                transient: true,
+                ..
+            }
+        )
     }
 }
 
@@ -163,6 +223,14 @@ pub enum CheckpointError {
         projection: ProjectionId,
         /// Who runs it.
         owner: Uuid,
+    },
+    /// The projection runs inside the appends to this store, so it is never behind.
+    #[error(
+        "projection `{projection}` runs inside the appends to this store; do not start it in a daemon as well"
+    )]
+    Inline {
+        /// The projection.
+        projection: ProjectionId,
     },
     /// The checkpoint is above the log's end: an older backup of the log was restored.
     #[error(

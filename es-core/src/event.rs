@@ -100,6 +100,12 @@ pub enum DecodeError {
         /// The newest version this program reads.
         known: u32,
     },
+    /// The content was erased.
+    #[error("event type `{event_type}` was erased with its stream")]
+    Erased {
+        /// The stored name.
+        event_type: String,
+    },
     /// The text does not have the event's shape.
     #[error(
         "event type `{event_type}` could not be read ({problem}); repair the shape with `#[serde(default)]` or an upcaster"

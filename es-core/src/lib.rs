@@ -53,9 +53,11 @@ pub mod __private;
 mod aggregate;
 mod append;
 mod decision;
+mod erasure;
 mod error;
 mod event;
 mod form;
+mod inline;
 mod json;
 mod memory;
 mod name;
@@ -68,22 +70,27 @@ mod snapshot;
 mod store;
 mod stream;
 mod subscription;
+mod visit;
 
 #[cfg(feature = "derive")]
 pub use es_derive::{Aggregate, Event, Projection};
 
 pub use self::{
     aggregate::{Aggregate, Apply, Misplaced, Start},
-    append::check as check_append,
+    append::{Append, check as check_append, check_all as check_appends},
     decision::{Handle, IntoEvents},
-    error::{AppendError, BoxError, Chain, CheckpointError, ReadError, SnapshotError},
+    erasure::StreamErased,
+    error::{AppendError, BoxError, Chain, CheckpointError, EraseError, ReadError, SnapshotError},
     event::{DecodeError, Event, EventSet, EventType},
+    inline::Inline,
     json::Json,
     memory::{MemoryBatch, MemoryModels, MemoryStore},
     name::Name,
     projection::{Project, Projection, ProjectionId},
     record::{Metadata, NewEvent, Recorded, RecordedEvent},
-    repository::{At, LoadError, Repository, SaveError, UpdateError},
+    repository::{
+        AggregateCache, AnyRoot, At, LoadError, Repository, SaveError, UpdateError, save_all,
+    },
     root::Root,
     snapshot::Snapshot,
     store::{
@@ -92,4 +99,5 @@ pub use self::{
     },
     stream::{ExpectedVersion, Position, StreamId, Version},
     subscription::subscribe,
+    visit::{EventView, SnapshotView, StreamVisitor, Visit},
 };

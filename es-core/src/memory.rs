@@ -14,9 +14,9 @@ pub use self::models::MemoryModels;
 pub use self::projections::MemoryBatch;
 use self::projections::Projections;
 use crate::{
-    AppendError, Appended, Capabilities, EventStore, ExpectedVersion, Filter, LogPage, NewEvent,
-    Position, ReadError, RecordedEvent, Scan, Snapshot, SnapshotError, SnapshotStore, StreamId,
-    Version,
+    Append, AppendError, Appended, Capabilities, EraseError, EventStore, ExpectedVersion, Filter,
+    LogPage, NewEvent, Position, ReadError, RecordedEvent, Scan, Snapshot, SnapshotError,
+    SnapshotStore, StreamErased, StreamId, Version,
 };
 
 /// An event store in memory. Cheap to clone; all clones are one store.
@@ -52,6 +52,15 @@ impl MemoryStore {
         self.projections.lock().await.models.get()
     }
 
+    /// Wakes those who wait.
+    fn tell(&self, head: Position) {
+        self.head.send_if_modified(|known| {
+            let newer = head > *known;
+            *known = head.max(*known);
+            newer
+        });
+    }
+
     /// A panic elsewhere cannot leave the log half written: each append checks first and then
     /// changes everything without a step that can fail.
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -71,12 +80,30 @@ impl EventStore for MemoryStore {
             let mut log = self.log();
             (log.append(stream, expected, events)?, log.head())
         };
-        self.head.send_if_modified(|known| {
-            let newer = head > *known;
-            *known = head.max(*known);
-            newer
-        });
+        self.tell(head);
         Ok(appended)
+    }
+
+    async fn append_all(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        let (appended, head) = {
+            let mut log = self.log();
+            (log.append_all(appends)?, log.head())
+        };
+        self.tell(head);
+        Ok(appended)
+    }
+
+    async fn erase(
+        &self,
+        stream: &StreamId,
+        tombstone: &StreamErased,
+    ) -> Result<Appended, EraseError> {
+        let (erased, head) = {
+            let mut log = self.log();
+            (log.erase(stream, tombstone)?, log.head())
+        };
+        self.tell(head);
+        Ok(erased)
     }
 
     async fn read_stream(

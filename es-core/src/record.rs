@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{DecodeError, Event, EventSet, Json, Name, Position, StreamId, Version, form};
+use crate::{
+    DecodeError, Event, EventSet, EventView, Json, Name, Position, StreamId, Version, form,
+};
 
 /// An event that a writer wants recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,17 +166,20 @@ impl RecordedEvent {
         StreamId::new(self.aggregate_type.clone(), self.aggregate_id)
     }
 
+    /// Whether its content was [erased](crate::EventStore::erase) with its stream.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        EventView::from(self).is_erased()
+    }
+
     /// Its content as one of the events of `S`.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`], if the type is unknown, newer than this program, or its content unreadable.
+    /// [`DecodeError`], if the type is unknown or newer than this program, or its content erased or
+    /// unreadable.
     pub fn decode<S: EventSet>(&self) -> Result<S, DecodeError> {
-        S::decode(
-            &self.event_type,
-            self.schema_version,
-            self.event_data.as_str(),
-        )
+        EventView::from(self).decode()
     }
 }
 

@@ -1,18 +1,24 @@
 //! The repository: load, decide, append; again on a conflict.
 
+mod cache;
 mod error;
 mod load;
+mod snapshots;
+mod together;
+mod update;
 
-use std::{marker::PhantomData, num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
-use chrono::Utc;
 use uuid::Uuid;
 
+pub use self::cache::AggregateCache;
+use self::cache::Slots;
 pub use self::error::{LoadError, SaveError, UpdateError};
 pub use self::load::At;
+use self::load::Known;
+pub use self::together::{AnyRoot, save_all};
 use crate::{
-    Aggregate, AppendError, Appended, Chain, Event, EventStore, ExpectedVersion, Handle,
-    IntoEvents, Json, NewEvent, Root, Snapshot, SnapshotStore, Start, StreamId, Version,
+    Aggregate, Append, Appended, Event, Handle, IntoEvents, Root, SnapshotStore, Start, StreamId,
 };
 
 /// Loads and saves aggregates of one kind. Cheap to clone.
@@ -20,35 +26,40 @@ use crate::{
 /// See the [front page](crate) for an example.
 #[derive(Debug)]
 pub struct Repository<A: Aggregate> {
-    store: Arc<dyn AggregateStore>,
+    store: Arc<dyn SnapshotStore>,
+    slots: Arc<Slots<A>>,
     snapshot_every: Option<NonZeroU32>,
     retries: u32,
-    aggregate: PhantomData<fn() -> A>,
 }
-
-/// What a repository needs of a store.
-trait AggregateStore: EventStore + SnapshotStore {}
-impl<S: EventStore + SnapshotStore> AggregateStore for S {}
 
 impl<A: Aggregate> Clone for Repository<A> {
     fn clone(&self) -> Self {
         Self {
             store: Arc::clone(&self.store),
+            slots: Arc::clone(&self.slots),
             ..*self
         }
     }
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// A repository without snapshots that retries a conflict up to 20 times.
+    /// A repository that keeps recent aggregates in memory, takes no snapshots, and retries a conflict
+    /// up to 20 times.
     #[must_use]
-    pub fn new(store: impl EventStore + SnapshotStore + 'static) -> Self {
+    pub fn new(store: impl SnapshotStore + 'static) -> Self {
         Self {
             store: Arc::new(store),
+            slots: Arc::new(Slots::new(AggregateCache::new())),
             snapshot_every: None,
             retries: 20,
-            aggregate: PhantomData,
         }
+    }
+
+    /// How much is kept in memory between commands, if anything; see there for what it costs.
+    #[must_use]
+    pub fn cache(mut self, size: AggregateCache) -> Self {
+        self.slots = Arc::new(Slots::new(size));
+        self
     }
 
     /// Keeps a snapshot each time a save crosses a multiple of `events`, and loads from the newest
@@ -60,7 +71,8 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// How often [`update`](Self::update) and [`execute`](Self::execute) decide again after a
-    /// conflict before they give up. There is no pause but the reload.
+    /// conflict before they give up. There is no pause but to read what is new. A conflict that only
+    /// tells that what was [kept in memory](Self::cache) is old does not count.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
@@ -93,28 +105,31 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// [`LoadError::NotFound`] if it has no events; see [`LoadError`] for the rest.
     pub async fn load(&self, id: Uuid) -> Result<Root<A>, LoadError> {
-        load::latest(&*self.store, self.stream(id), self.snapshot_every.is_some()).await
+        let Known { state, version } = self.read(&self.stream(id)).await?;
+        Ok(Root::loaded(id, state, version))
     }
 
-    /// The aggregate as it was: at a [`Version`], or at a time (with all events created at or before
-    /// it).
+    /// The aggregate as it was: at a [`Version`](crate::Version), or at a time (with all events created
+    /// at or before it).
     ///
     /// # Errors
     ///
     /// [`LoadError::NotFound`] if it did not exist then; [`LoadError::NoSuchVersion`] if it never
     /// had that many events.
     pub async fn load_at(&self, id: Uuid, at: impl Into<At>) -> Result<Root<A>, LoadError> {
-        load::at(
-            &*self.store,
-            self.stream(id),
-            at.into(),
-            self.snapshot_every.is_some(),
-        )
-        .await
+        let snapshot = self.snapshot_every.is_some();
+        let Known { state, version } =
+            load::at(&*self.store, &self.stream(id), at.into(), snapshot).await?;
+        Ok(Root::loaded(id, state, version))
     }
 
-    /// Loads, lets `decide` choose what happens, and appends it. If another writer was faster it
-    /// loads and decides again. Returns `None` if nothing was decided.
+    /// Lets `decide` choose what happens to the aggregate as it is now, and appends it. If another
+    /// writer was faster it decides again on what is there then. Returns `None` if nothing was decided.
+    ///
+    /// Commands on one aggregate through this repository and its clones run one after the other, in
+    /// the order in which they came; the others run beside them. A command that was begun holds its
+    /// place until it is awaited to its end or dropped: do not wait for another on the same aggregate
+    /// in between. A dropped command has recorded all of its events or none.
     ///
     /// # Errors
     ///
@@ -123,33 +138,13 @@ impl<A: Aggregate> Repository<A> {
     pub async fn update<I, E, F>(
         &self,
         id: Uuid,
-        mut decide: F,
+        decide: F,
     ) -> Result<Option<Appended>, UpdateError<E>>
     where
         F: FnMut(&A) -> Result<I, E>,
         I: IntoEvents<A>,
     {
-        let mut attempt = 0;
-        loop {
-            let mut root = self.load(id).await?;
-            let events = decide(root.state())
-                .map_err(UpdateError::Rejected)?
-                .into_events();
-            for event in events {
-                root.raise_any(event)
-                    .map_err(|source| SaveError::Misplaced {
-                        stream: self.stream(id),
-                        source,
-                    })?;
-            }
-            match self.save(&mut root).await {
-                Err(SaveError::Append(AppendError::Conflict { .. })) if attempt < self.retries => {
-                    attempt += 1;
-                    tracing::debug!(stream = %root.stream(), attempt, "conflict, deciding again");
-                }
-                result => return Ok(result?),
-            }
-        }
+        self.run(id, decide).await
     }
 
     /// [`update`](Self::update) through a command type and its [`Handle`]r.
@@ -176,64 +171,23 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// See [`SaveError`]. A conflict means that `root` is out of date: load again.
     pub async fn save(&self, root: &mut Root<A>) -> Result<Option<Appended>, SaveError> {
-        if root.pending().is_empty() {
+        if root.uncommitted().len() == 0 {
             return Ok(None);
         }
         self.commit(root).await.map(Some)
     }
 
     async fn commit(&self, root: &mut Root<A>) -> Result<Appended, SaveError> {
-        let stream = root.stream();
         let before = root.version();
-        let mut events = Vec::with_capacity(root.pending().len());
-        for pending in root.pending() {
-            let mut event =
-                NewEvent::encode_set(&pending.event).map_err(|source| SaveError::Encode {
-                    stream: stream.clone(),
-                    source,
-                })?;
-            event.event_id = pending.event_id;
-            events.push(event);
-        }
-        let expected = match before {
-            Version::EMPTY => ExpectedVersion::NoStream,
-            version => ExpectedVersion::Exact(version),
-        };
+        let Append {
+            stream,
+            expected,
+            events,
+        } = root.to_append()?;
         let appended = self.store.append(&stream, expected, &events).await?;
         root.committed_at(appended.version);
-        if self.crosses_snapshot(before, appended.version) {
-            self.snapshot(root).await;
-        }
+        let snapshot = self.due_snapshot(&stream, before, appended.version, root.state());
+        self.keep_snapshot(snapshot).await;
         Ok(appended)
-    }
-
-    fn crosses_snapshot(&self, before: Version, after: Version) -> bool {
-        self.snapshot_every
-            .is_some_and(|every| before.get() / every < after.get() / every)
-    }
-
-    /// Never fails the command: the events are recorded, and a snapshot is only a cache.
-    async fn snapshot(&self, root: &Root<A>) {
-        let stream = root.stream();
-        let state = match Json::encode(root.state()) {
-            Ok(state) => state,
-            Err(error) => {
-                let error = crate::json::describe(&error);
-                tracing::warn!(%stream, error, "state cannot be encoded, no snapshot");
-                return;
-            }
-        };
-        let snapshot = Snapshot {
-            snapshot_id: Uuid::now_v7(),
-            aggregate_id: stream.aggregate_id,
-            aggregate_type: stream.aggregate_type,
-            version: root.version(),
-            created_at: Utc::now(),
-            state,
-            fingerprint: Some(load::fingerprint::<A>()),
-        };
-        if let Err(error) = self.store.save_snapshot(&snapshot).await {
-            tracing::warn!(stream = %root.stream(), error = %Chain(&error), "snapshot not saved");
-        }
     }
 }

@@ -4,7 +4,9 @@ use std::{fmt, ops::Deref};
 
 use uuid::Uuid;
 
-use crate::{Aggregate, Apply, Event, Misplaced, Start, StreamId, Version};
+use crate::{
+    Aggregate, Append, Apply, Event, ExpectedVersion, NewEvent, SaveError, Start, StreamId, Version,
+};
 
 /// An aggregate in hand: its state, its version, and its uncommitted events.
 ///
@@ -19,13 +21,13 @@ pub struct Root<A: Aggregate> {
 }
 
 /// An event that was raised and not saved. Its id is fixed here, so that a save can be repeated.
-pub(crate) struct Uncommitted<E> {
-    pub(crate) event_id: Uuid,
-    pub(crate) event: E,
+struct Uncommitted<E> {
+    event_id: Uuid,
+    event: E,
 }
 
 impl<E> Uncommitted<E> {
-    pub(crate) fn new(event: E) -> Self {
+    fn new(event: E) -> Self {
         Self {
             event_id: Uuid::now_v7(),
             event,
@@ -68,12 +70,6 @@ impl<A: Aggregate> Root<A> {
         self.uncommitted.push(Uncommitted::new(event.into()));
     }
 
-    pub(crate) fn raise_any(&mut self, event: A::Event) -> Result<(), Misplaced> {
-        self.state.evolve(&event)?;
-        self.uncommitted.push(Uncommitted::new(event));
-        Ok(())
-    }
-
     /// The aggregate's id.
     #[must_use]
     pub fn id(&self) -> Uuid {
@@ -109,8 +105,24 @@ impl<A: Aggregate> Root<A> {
         self.uncommitted.iter().map(|pending| &pending.event)
     }
 
-    pub(crate) fn pending(&self) -> &[Uncommitted<A::Event>] {
-        &self.uncommitted
+    /// The uncommitted events as they are appended, with the ids they had from the start.
+    pub(crate) fn to_append(&self) -> Result<Append, SaveError> {
+        let stream = self.stream();
+        let mut events = Vec::with_capacity(self.uncommitted.len());
+        for pending in &self.uncommitted {
+            let mut event =
+                NewEvent::encode_set(&pending.event).map_err(|source| SaveError::Encode {
+                    stream: stream.clone(),
+                    source,
+                })?;
+            event.event_id = pending.event_id;
+            events.push(event);
+        }
+        let expected = match self.committed {
+            Version::EMPTY => ExpectedVersion::NoStream,
+            version => ExpectedVersion::Exact(version),
+        };
+        Ok(Append::new(stream, expected, events))
     }
 
     /// The one place where uncommitted events leave: after the commit.

@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    AppendError, CheckpointError, ExpectedVersion, Name, NewEvent, Position, ProjectionId,
-    ReadError, RecordedEvent, Snapshot, SnapshotError, StreamId, Version,
+    Append, AppendError, CheckpointError, EraseError, ExpectedVersion, Name, NewEvent, Position,
+    ProjectionId, ReadError, RecordedEvent, Snapshot, SnapshotError, StreamErased, StreamId,
+    StreamVisitor, Version, Visit, visit,
 };
 
 /// An append-only log of events, split into streams.
@@ -30,6 +31,8 @@ use crate::{
 /// 5. **Nothing appears late.** Once a page of [`read_log`](Self::read_log) has covered a position,
 ///    no event at or before it appears afterwards.
 /// 6. **Order.** Positions rise with versions inside a stream, and `created_at` does not fall.
+/// 7. **Append-only.** Nothing changes a recorded event but [`erase`](Self::erase), which leaves its
+///    place, its name and its id.
 #[async_trait]
 pub trait EventStore: Send + Sync + fmt::Debug {
     /// Adds `events` to the end of `stream`, if it is where the caller expects it.
@@ -45,6 +48,33 @@ pub trait EventStore: Send + Sync + fmt::Debug {
         expected: ExpectedVersion,
         events: &[NewEvent],
     ) -> Result<Appended, AppendError>;
+
+    /// Records all of `appends` or none of them: one decision that touches several streams. Each has
+    /// an expected version of its own; the answers come in the same order.
+    ///
+    /// Repeated as a whole it returns the first answers, as `append` does.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]; it names the stream that stood in the way. A backend that cannot do this
+    /// ([`Capabilities::atomic_across_streams`]) answers [`AppendError::Invalid`].
+    async fn append_all(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError>;
+
+    /// Erases the payloads and metadata of `stream`, and its snapshots, and ends it with `tombstone`,
+    /// in one transaction. Nothing can be appended to it any more.
+    ///
+    /// The events keep their places, names and ids; their content reads as
+    /// [erased](RecordedEvent::is_erased). A stream that is erased already stays as it is, and the
+    /// first answer is returned.
+    ///
+    /// # Errors
+    ///
+    /// See [`EraseError`]; nothing was erased unless the backend failed while committing.
+    async fn erase(
+        &self,
+        stream: &StreamId,
+        tombstone: &StreamErased,
+    ) -> Result<Appended, EraseError>;
 
     /// At most `limit` events of `stream` after version `after`, in order.
     ///
@@ -100,9 +130,9 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     fn capabilities(&self) -> Capabilities;
 }
 
-/// Where snapshots are kept.
+/// Where snapshots are kept, beside the events they are taken from.
 #[async_trait]
-pub trait SnapshotStore: Send + Sync {
+pub trait SnapshotStore: EventStore {
     /// The newest snapshot of `stream` at or below `at_most`.
     ///
     /// # Errors
@@ -114,12 +144,30 @@ pub trait SnapshotStore: Send + Sync {
         at_most: Version,
     ) -> Result<Option<Snapshot>, ReadError>;
 
-    /// Keeps a snapshot. One of the same stream and version is replaced.
+    /// Keeps a snapshot. One of the same stream and version is replaced. That of a stream which is
+    /// [erased](EventStore::erase) is dropped in silence.
     ///
     /// # Errors
     ///
     /// See [`SnapshotError`].
     async fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError>;
+
+    /// Shows `visitor` the newest snapshot, if it is asked for, and the events after it.
+    ///
+    /// A backend can do better than this default, which takes a round trip for each step: one
+    /// statement, and no record made of each event. A snapshot that cannot be read, or is ahead of its
+    /// stream, is not offered.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`]. The visitor may have seen a part of the stream then.
+    async fn visit_stream(
+        &self,
+        visit: &Visit,
+        visitor: &mut dyn StreamVisitor,
+    ) -> Result<(), ReadError> {
+        visit::by_pages(self, visit, visitor).await
+    }
 }
 
 /// Where checkpoints are kept, beside the read models.
@@ -287,16 +335,19 @@ pub struct Capabilities {
     pub total_order: bool,
     /// Other processes can use the same log.
     pub shared_between_processes: bool,
+    /// [`EventStore::append_all`] takes more than one stream.
+    pub atomic_across_streams: bool,
 }
 
 impl Capabilities {
-    /// What a backend says of itself.
+    /// What a backend says of itself. Appends are atomic across streams.
     #[must_use]
     pub const fn new(durable: bool, total_order: bool, shared_between_processes: bool) -> Self {
         Self {
             durable,
             total_order,
             shared_between_processes,
+            atomic_across_streams: true,
         }
     }
 }

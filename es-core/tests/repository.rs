@@ -7,10 +7,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use es_core::{
-    Aggregate, AppendError, Appended, Apply, Capabilities, Event, EventStore, ExpectedVersion,
-    Filter, Json, LoadError, LogPage, MemoryStore, NewEvent, Position, ReadError, RecordedEvent,
-    Repository, Root, SaveError, Scan, Snapshot, SnapshotError, SnapshotStore, Start, StreamId,
-    UpdateError, Version,
+    Aggregate, Append, AppendError, Appended, Apply, Capabilities, EraseError, Event, EventStore,
+    ExpectedVersion, Filter, Json, LoadError, LogPage, MemoryStore, NewEvent, Position, ReadError,
+    RecordedEvent, Repository, Root, SaveError, Scan, Snapshot, SnapshotError, SnapshotStore,
+    Start, StreamErased, StreamId, UpdateError, Version,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -60,7 +60,7 @@ impl Counter {
     }
 }
 
-async fn counter(store: &(impl EventStore + SnapshotStore + Clone + 'static), events: u32) -> Uuid {
+async fn counter(store: &(impl SnapshotStore + Clone + 'static), events: u32) -> Uuid {
     let counters = Repository::<Counter>::new(store.clone());
     let id = Uuid::now_v7();
     counters.create(id, Opened { limit: 1_000 }).await.unwrap();
@@ -472,6 +472,16 @@ macro_rules! delegate {
                 events: &[NewEvent],
             ) -> Result<Appended, AppendError> {
                 self.append_to(stream, expected, events).await
+            }
+            async fn append_all(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+                self.store.append_all(appends).await
+            }
+            async fn erase(
+                &self,
+                stream: &StreamId,
+                tombstone: &StreamErased,
+            ) -> Result<Appended, EraseError> {
+                self.store.erase(stream, tombstone).await
             }
             async fn read_stream(
                 &self,

@@ -26,7 +26,7 @@ pub(crate) struct Batches<S, P> {
 #[derive(Debug)]
 pub(crate) struct Page<E> {
     pub(crate) events: Vec<Recorded<E>>,
-    /// Everything at or before it is in `events` or foreign.
+    /// Everything at or before it is in `events`, foreign or erased.
     pub(crate) covered: Position,
     /// There may be more.
     pub(crate) full: bool,
@@ -81,16 +81,22 @@ impl<S: ProjectionStore, P: Project<S::Connection>> Batches<S, P> {
         let full = page.events.len() >= limit as usize;
         let mut events = Vec::with_capacity(page.events.len());
         let mut covered = page.covered;
+        let mut passed = after;
         let mut blocked = None;
         for record in page.events {
-            match record.decode() {
-                Ok(event) => events.push(Recorded { event, record }),
-                Err(error) => {
-                    blocked = Some(Failure::decode(&error).at(&record));
-                    covered = events.last().map_or(after, position);
-                    break;
+            let position = record.position;
+            // There is nothing left to apply; who lists `StreamErased` is told by the tombstone.
+            if !record.is_erased() {
+                match record.decode() {
+                    Ok(event) => events.push(Recorded { event, record }),
+                    Err(error) => {
+                        blocked = Some(Failure::decode(&error).at(&record));
+                        covered = passed;
+                        break;
+                    }
                 }
             }
+            passed = position;
         }
         Ok(Page {
             events,

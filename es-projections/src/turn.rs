@@ -70,12 +70,12 @@ impl<'a, S: ProjectionStore + 'static, P: Project<S::Connection>> Turn<'a, S, P>
                 return Ok(None); // It was told to stop in the middle of a failing page.
             }
         }
+        self.runner.board.reached(self.covered);
         if let Some(failure) = page.blocked {
             return Err(Problem::Failed(failure));
         }
         self.runner.backoff.reset();
         self.runner.board.works();
-        self.runner.board.reached(self.covered);
         if page.full {
             self.catching_up().await?;
         } else {

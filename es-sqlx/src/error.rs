@@ -1,6 +1,6 @@
 //! What can go wrong before a store can be used, and how driver errors are classified.
 
-use es_core::BoxError;
+use es_core::{BoxError, ProjectionId};
 
 /// Why a store could not be opened, migrated or checked. Nothing was written, and passwords in URLs
 /// are never repeated.
@@ -59,6 +59,14 @@ pub enum OpenError {
         /// What is wrong, and how to repair it.
         problem: String,
     },
+    /// A projection cannot run inside the appends to this database. Nothing of it was kept.
+    #[error("projection `{projection}` cannot run inside the appends: {problem}")]
+    Inline {
+        /// The projection.
+        projection: ProjectionId,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// The driver failed.
     #[error("could not {action} the database at {address}")]
     Backend {
@@ -113,6 +121,19 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
                 }
             }
         }),
+        _ => false,
+    }
+}
+
+/// Whether the connection broke, so that nobody knows how far the statement came.
+#[cfg(feature = "postgres")]
+pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // admin_shutdown, crash_shutdown: said to a connection that was idle before.
+        sqlx::Error::Database(database) => {
+            matches!(database.code().as_deref(), Some("57P01" | "57P02"))
+        }
         _ => false,
     }
 }

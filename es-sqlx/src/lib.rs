@@ -6,6 +6,8 @@
 mod error;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod queue;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

@@ -9,9 +9,19 @@ mod addresses;
 mod batches;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "postgres/groups.rs"]
+mod groups;
 #[path = "postgres/horizon.rs"]
 mod horizon;
+#[path = "postgres/inline.rs"]
+mod inline;
+#[path = "postgres/notify.rs"]
+mod notify;
+#[path = "postgres/roles.rs"]
+mod roles;
 #[path = "postgres/schema.rs"]
 mod schema;
+#[path = "postgres/transactions.rs"]
+mod transactions;
 #[path = "postgres/writers.rs"]
 mod writers;

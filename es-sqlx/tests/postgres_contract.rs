@@ -4,3 +4,4 @@
 mod postgres_server;
 
 es_conformance::store_tests!(postgres_server::fresh_store());
+es_conformance::property_tests!(postgres_server::fresh_store());

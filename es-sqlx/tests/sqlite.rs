@@ -5,12 +5,22 @@
 mod append_only;
 #[path = "sqlite/damage.rs"]
 mod damage;
+#[path = "sqlite/erasure.rs"]
+mod erasure;
 #[path = "sqlite/files.rs"]
 mod files;
+#[path = "sqlite/grouping.rs"]
+mod grouping;
+#[path = "sqlite/inline.rs"]
+mod inline;
 #[path = "sqlite/projections.rs"]
 mod projections;
 #[path = "sqlite/reading.rs"]
 mod reading;
+#[path = "sqlite/transactions.rs"]
+mod transactions;
+#[path = "sqlite/visits.rs"]
+mod visits;
 #[path = "sqlite/writers.rs"]
 mod writers;
 

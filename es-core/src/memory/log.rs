@@ -6,8 +6,10 @@ use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Appended, ExpectedVersion, Filter, LogPage, Name, NewEvent, Position,
-    RecordedEvent, Scan, Snapshot, StreamId, Version, append::check,
+    Append, AppendError, Appended, EraseError, Event, ExpectedVersion, Filter, Json, LogPage,
+    Metadata, Name, NewEvent, Position, RecordedEvent, Scan, Snapshot, StreamErased, StreamId,
+    Version,
+    append::{check, check_all},
 };
 
 /// All events in the order of their positions, which are 1, 2, 3 here.
@@ -27,6 +29,13 @@ struct Stream {
     events: Vec<usize>,
 }
 
+enum Admission {
+    /// This very append was recorded before.
+    Repeated(Appended),
+    /// The stream is at this version and may grow.
+    At(Version),
+}
+
 impl Log {
     pub(super) fn head(&self) -> Position {
         position_at(self.events.len())
@@ -44,8 +53,49 @@ impl Log {
         events: &[NewEvent],
     ) -> Result<Appended, AppendError> {
         check(stream, events)?;
+        match self.admit(stream, expected, events)? {
+            Admission::Repeated(first) => Ok(first),
+            Admission::At(actual) => Ok(self.record(stream, actual, events)),
+        }
+    }
+
+    /// Decides about all of them before it records the first.
+    pub(super) fn append_all(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        check_all(appends)?;
+        let mut admitted = Vec::with_capacity(appends.len());
+        let mut repeated = Vec::new();
+        for append in appends {
+            match self.admit(&append.stream, append.expected, &append.events)? {
+                Admission::At(actual) => admitted.push((append, actual)),
+                Admission::Repeated(first) => repeated.push((append, first)),
+            }
+        }
+        match repeated.first() {
+            None => {}
+            Some(_) if admitted.is_empty() => {
+                return Ok(repeated.into_iter().map(|(_, first)| first).collect());
+            }
+            Some((append, _)) => {
+                return Err(AppendError::DuplicateId {
+                    stream: append.stream.clone(),
+                    event_id: append.events[0].event_id,
+                });
+            }
+        }
+        let record = |(append, actual): (&Append, Version)| {
+            self.record(&append.stream, actual, &append.events)
+        };
+        Ok(admitted.into_iter().map(record).collect())
+    }
+
+    fn admit(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: &[NewEvent],
+    ) -> Result<Admission, AppendError> {
         if let Some(first) = self.repetition(stream, expected, events) {
-            return Ok(first);
+            return Ok(Admission::Repeated(first));
         }
         let known = self.streams.get(&stream.aggregate_id);
         if let Some(known) = known
@@ -54,6 +104,11 @@ impl Log {
             return Err(AppendError::OtherAggregateType {
                 stream: stream.clone(),
                 actual: known.aggregate_type.to_string(),
+            });
+        }
+        if known.is_some_and(|known| self.tombstone(known).is_some()) {
+            return Err(AppendError::Erased {
+                stream: stream.clone(),
             });
         }
         let actual = known.map_or(Version::EMPTY, |known| version_at(known.events.len()));
@@ -76,7 +131,45 @@ impl Log {
                 reason: format!("a stream holds at most {} events", Version::MAX),
             });
         }
-        Ok(self.record(stream, actual, events))
+        Ok(Admission::At(actual))
+    }
+
+    pub(super) fn erase(
+        &mut self,
+        stream: &StreamId,
+        tombstone: &StreamErased,
+    ) -> Result<Appended, EraseError> {
+        let known = self
+            .streams
+            .get(&stream.aggregate_id)
+            .filter(|known| known.aggregate_type == stream.aggregate_type)
+            .ok_or_else(|| EraseError::NotFound {
+                stream: stream.clone(),
+            })?;
+        if let Some(tombstone) = self.tombstone(known) {
+            return Ok(Appended {
+                version: tombstone.event_version,
+                position: tombstone.position,
+            });
+        }
+        let tombstone = NewEvent::encode(tombstone).map_err(|source| EraseError::Backend {
+            stream: stream.clone(),
+            transient: false,
+            source: source.into(),
+        })?;
+        for index in &known.events {
+            self.events[*index].event_data = Json::erased();
+            self.events[*index].metadata = Metadata::default();
+        }
+        let actual = version_at(known.events.len());
+        self.snapshots.remove(&stream.aggregate_id);
+        Ok(self.record(stream, actual, &[tombstone]))
+    }
+
+    /// The last event of a stream that was erased.
+    fn tombstone(&self, known: &Stream) -> Option<&RecordedEvent> {
+        let last = &self.events[*known.events.last()?];
+        (last.event_type == StreamErased::EVENT_TYPE).then_some(last)
     }
 
     /// The first result, if this very append was recorded before.
@@ -204,6 +297,10 @@ impl Log {
     }
 
     pub(super) fn keep_snapshot(&mut self, snapshot: &Snapshot) {
+        let known = self.streams.get(&snapshot.aggregate_id);
+        if known.is_some_and(|known| self.tombstone(known).is_some()) {
+            return;
+        }
         self.snapshots
             .entry(snapshot.aggregate_id)
             .or_default()

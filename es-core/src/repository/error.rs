@@ -42,6 +42,12 @@ pub enum LoadError {
         /// What went wrong.
         source: DecodeError,
     },
+    /// It was erased: its events keep their places and names, their content is gone for good.
+    #[error("`{stream}` was erased and has no state any more; its last event says why and by whom")]
+    Erased {
+        /// The stream.
+        stream: StreamId,
+    },
     /// An event stands where it cannot.
     #[error("the history of `{stream}` makes no sense at event {version}")]
     Misplaced {

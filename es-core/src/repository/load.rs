@@ -1,11 +1,16 @@
 //! The one way a history becomes a state.
 
+use std::ops::ControlFlow;
+
 use chrono::{DateTime, Utc};
 
-use super::{AggregateStore, LoadError};
-use crate::{Aggregate, ReadError, RecordedEvent, Root, StreamId, Version};
+use super::LoadError;
+use crate::{
+    Aggregate, Event, EventView, ReadError, SnapshotStore, SnapshotView, StreamErased, StreamId,
+    StreamVisitor, Version, Visit,
+};
 
-/// How many events are in memory at once.
+/// How many events are in memory at once when they are read by time.
 const PAGE: u32 = 1_000;
 
 /// A point in an aggregate's history.
@@ -29,134 +34,140 @@ impl From<DateTime<Utc>> for At {
     }
 }
 
+/// A state, and how many events it is made of.
+pub(super) struct Known<A> {
+    pub(super) state: A,
+    pub(super) version: Version,
+}
+
 /// What a snapshot of `A` must carry to be believed.
 pub(super) fn fingerprint<A: Aggregate>() -> String {
     format!("{:016x}", A::STATE_FINGERPRINT)
 }
 
 pub(super) async fn latest<A: Aggregate>(
-    store: &dyn AggregateStore,
-    stream: StreamId,
-    use_snapshot: bool,
-) -> Result<Root<A>, LoadError> {
-    let mut fold = Fold::<A>::new(stream);
-    if use_snapshot {
-        fold.begin_with_snapshot(store, Version::MAX).await?;
-    }
-    fold.read(store, |_| true).await?;
-    fold.finish()
+    store: &dyn SnapshotStore,
+    stream: &StreamId,
+    snapshot: bool,
+) -> Result<Known<A>, LoadError> {
+    let fold = Fold::new(stream);
+    let visit = Visit {
+        snapshot,
+        ..Visit::all(stream.clone())
+    };
+    fold.visit(store, &visit).await?.finish()
 }
 
 pub(super) async fn at<A: Aggregate>(
-    store: &dyn AggregateStore,
-    stream: StreamId,
+    store: &dyn SnapshotStore,
+    stream: &StreamId,
     at: At,
-    use_snapshot: bool,
-) -> Result<Root<A>, LoadError> {
-    let mut fold = Fold::<A>::new(stream);
+    snapshot: bool,
+) -> Result<Known<A>, LoadError> {
+    let fold = Fold::new(stream);
     match at {
-        At::Time(time) => fold.read(store, |event| event.created_at <= time).await?,
-        At::Version(Version::EMPTY) => {}
+        At::Time(time) => fold.read_until(store, time).await?.finish(),
+        At::Version(Version::EMPTY) => fold.finish(),
         At::Version(wanted) => {
-            if use_snapshot {
-                fold.begin_with_snapshot(store, wanted).await?;
-            }
-            fold.read(store, |event| event.event_version <= wanted)
-                .await?;
-            if fold.version < wanted && fold.version != Version::EMPTY {
+            let visit = Visit {
+                at_most: wanted,
+                snapshot,
+                ..Visit::all(stream.clone())
+            };
+            let known = fold.visit(store, &visit).await?.finish()?;
+            if known.version < wanted {
                 return Err(LoadError::NoSuchVersion {
-                    stream: fold.stream,
+                    stream: stream.clone(),
                     wanted,
-                    actual: fold.version,
+                    actual: known.version,
                 });
             }
+            Ok(known)
         }
     }
-    fold.finish()
 }
 
-struct Fold<A> {
-    stream: StreamId,
+/// `known` with the events that were recorded since, or `None` if it is not of this history: its last
+/// event is not there any more, as when the database was restored from a backup.
+pub(super) async fn catch_up<A: Aggregate>(
+    store: &dyn SnapshotStore,
+    stream: &StreamId,
+    known: Known<A>,
+) -> Result<Option<Known<A>>, LoadError> {
+    // Its last event is read again: an end that has not moved and one that moved back differ there.
+    let before_last = known.version.get().saturating_sub(1);
+    let visit = Visit {
+        after: Version::new(before_last),
+        ..Visit::all(stream.clone())
+    };
+    let mut tail = Tail {
+        fold: Fold {
+            version: known.version,
+            state: Some(known.state),
+            ..Fold::new(stream)
+        },
+        anchored: false,
+    };
+    let read = store.visit_stream(&visit, &mut tail).await;
+    let fold = tail.fold.checked(read)?;
+    tail.anchored.then(|| fold.finish()).transpose()
+}
+
+struct Fold<'a, A> {
+    stream: &'a StreamId,
     state: Option<A>,
     version: Version,
+    /// Why the fold stopped half-way.
+    failed: Option<LoadError>,
 }
 
-impl<A: Aggregate> Fold<A> {
-    fn new(stream: StreamId) -> Self {
+impl<'a, A: Aggregate> Fold<'a, A> {
+    fn new(stream: &'a StreamId) -> Self {
         Self {
             stream,
             state: None,
             version: Version::EMPTY,
+            failed: None,
         }
     }
 
-    /// Starts from the newest snapshot that can be believed: right shape, readable, and of an event
-    /// that the log really has. In any doubt the fold starts from nothing.
-    async fn begin_with_snapshot(
-        &mut self,
-        store: &dyn AggregateStore,
-        at_most: Version,
-    ) -> Result<(), LoadError> {
-        // A snapshot that cannot be read is as good as none.
-        let Ok(Some(snapshot)) = store.load_snapshot(&self.stream, at_most).await else {
-            return Ok(());
-        };
-        let stream = &self.stream;
-        if snapshot.fingerprint.as_deref() != Some(fingerprint::<A>().as_str()) {
-            tracing::debug!(%stream, "snapshot has another shape, replaying");
-            return Ok(());
-        }
-        let Ok(state) = snapshot.state.decode() else {
-            tracing::warn!(%stream, version = %snapshot.version, "snapshot is unreadable, replaying");
-            return Ok(());
-        };
-        let Some(before) = snapshot.version.get().checked_sub(1).map(Version::new) else {
-            return Ok(());
-        };
-        let last = store
-            .read_stream(stream, before, 1)
-            .await
-            .map_err(|source| self.read_failed(source))?;
-        if last.first().map(|event| event.event_version) != Some(snapshot.version) {
-            tracing::warn!(%stream, version = %snapshot.version, "snapshot is ahead of its stream, replaying");
-            return Ok(());
-        }
-        self.state = Some(state);
-        self.version = snapshot.version;
-        Ok(())
+    async fn visit(mut self, store: &dyn SnapshotStore, visit: &Visit) -> Result<Self, LoadError> {
+        let read = store.visit_stream(visit, &mut self).await;
+        self.checked(read)
     }
 
-    async fn read(
-        &mut self,
-        store: &dyn AggregateStore,
-        wanted: impl Fn(&RecordedEvent) -> bool,
-    ) -> Result<(), LoadError> {
+    async fn read_until(
+        mut self,
+        store: &dyn SnapshotStore,
+        time: DateTime<Utc>,
+    ) -> Result<Self, LoadError> {
         loop {
             let page = store
-                .read_stream(&self.stream, self.version, PAGE)
+                .read_stream(self.stream, self.version, PAGE)
                 .await
-                .map_err(|source| self.read_failed(source))?;
+                .map_err(|source| self.unreadable(source))?;
             for event in &page {
-                if !wanted(event) {
-                    return Ok(());
+                if event.created_at > time {
+                    return Ok(self);
                 }
-                self.apply(event)?;
+                self.apply(event.into())?;
             }
             if page.len() < PAGE as usize {
-                return Ok(());
+                return Ok(self);
             }
         }
     }
 
-    fn apply(&mut self, record: &RecordedEvent) -> Result<(), LoadError> {
-        let version = record.event_version;
+    fn apply(&mut self, stored: EventView<'_>) -> Result<(), LoadError> {
+        let version = stored.version;
         if self.version.after(1) != Some(version) {
-            return Err(self.read_failed(ReadError::Corrupt {
+            return Err(self.unreadable(ReadError::Corrupt {
                 what: format!("the history of `{}`", self.stream),
                 problem: format!("event {version} follows event {}", self.version),
             }));
         }
-        let event = record.decode().map_err(|source| LoadError::Decode {
+        self.refuse_erased(stored)?;
+        let event = stored.decode().map_err(|source| LoadError::Decode {
             stream: self.stream.clone(),
             version,
             source,
@@ -174,19 +185,94 @@ impl<A: Aggregate> Fold<A> {
         Ok(())
     }
 
-    fn read_failed(&self, source: ReadError) -> LoadError {
+    /// An erased payload, or the tombstone: it is all that is left to see if the stream was erased right
+    /// after its snapshot, or a page of it, was shown.
+    fn refuse_erased(&self, stored: EventView<'_>) -> Result<(), LoadError> {
+        if stored.is_erased() || stored.event_type == StreamErased::EVENT_TYPE {
+            return Err(LoadError::Erased {
+                stream: self.stream.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, source: ReadError) -> LoadError {
         LoadError::Read {
             stream: self.stream.clone(),
             source,
         }
     }
 
-    fn finish(self) -> Result<Root<A>, LoadError> {
-        match self.state {
-            Some(state) => Ok(Root::loaded(self.stream.aggregate_id, state, self.version)),
-            None => Err(LoadError::NotFound {
-                stream: self.stream,
-            }),
+    /// A fold that failed ended the visit, and tells more than how the visit ended.
+    fn checked(mut self, read: Result<(), ReadError>) -> Result<Self, LoadError> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
         }
+        read.map_err(|source| self.unreadable(source))?;
+        Ok(self)
+    }
+
+    fn finish(self) -> Result<Known<A>, LoadError> {
+        let version = self.version;
+        self.state
+            .map(|state| Known { state, version })
+            .ok_or_else(|| LoadError::NotFound {
+                stream: self.stream.clone(),
+            })
+    }
+}
+
+impl<A: Aggregate> StreamVisitor for Fold<'_, A> {
+    /// In any doubt a snapshot is not believed.
+    fn snapshot(&mut self, snapshot: SnapshotView<'_>) -> bool {
+        let stream = self.stream;
+        if snapshot.fingerprint != Some(fingerprint::<A>().as_str()) {
+            tracing::debug!(%stream, "snapshot has another shape, replaying");
+            return false;
+        }
+        let Ok(state) = serde_json::from_str(snapshot.state) else {
+            tracing::warn!(%stream, version = %snapshot.version, "snapshot is unreadable, replaying");
+            return false;
+        };
+        self.state = Some(state);
+        self.version = snapshot.version;
+        true
+    }
+
+    fn event(&mut self, event: EventView<'_>) -> ControlFlow<()> {
+        match self.apply(event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// A fold that goes on, if the stream still has its last event.
+struct Tail<'a, A> {
+    fold: Fold<'a, A>,
+    anchored: bool,
+}
+
+impl<A: Aggregate> StreamVisitor for Tail<'_, A> {
+    fn snapshot(&mut self, _: SnapshotView<'_>) -> bool {
+        false
+    }
+
+    fn event(&mut self, event: EventView<'_>) -> ControlFlow<()> {
+        if self.anchored {
+            return self.fold.event(event);
+        }
+        if event.version != self.fold.version {
+            return ControlFlow::Break(());
+        }
+        self.anchored = true;
+        if let Err(error) = self.fold.refuse_erased(event) {
+            self.fold.failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 }

@@ -4,9 +4,10 @@ use std::{collections::VecDeque, sync::Arc, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use es_core::{
-    AppendError, Appended, Batch, Capabilities, Checkpoint, CheckpointError, Claim, EventStore,
-    ExpectedVersion, Filter, LogPage, MemoryBatch, MemoryModels, MemoryStore, NewEvent, Position,
-    Progress, ProjectionId, ProjectionStore, ReadError, RecordedEvent, Scan, StreamId, Version,
+    Append, AppendError, Appended, Batch, Capabilities, Checkpoint, CheckpointError, Claim,
+    EraseError, EventStore, ExpectedVersion, Filter, LogPage, MemoryBatch, MemoryModels,
+    MemoryStore, NewEvent, Position, Progress, ProjectionId, ProjectionStore, ReadError,
+    RecordedEvent, Scan, StreamErased, StreamId, Version,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -110,6 +111,18 @@ impl EventStore for Flaky {
         events: &[NewEvent],
     ) -> Result<Appended, AppendError> {
         self.inner.append(stream, expected, events).await
+    }
+
+    async fn append_all(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        self.inner.append_all(appends).await
+    }
+
+    async fn erase(
+        &self,
+        stream: &StreamId,
+        tombstone: &StreamErased,
+    ) -> Result<Appended, EraseError> {
+        self.inner.erase(stream, tombstone).await
     }
 
     async fn read_stream(

@@ -1,6 +1,11 @@
 //! Events, an oracle that refuses anything out of order, and a store that fails on cue.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file uses a part"
+)]
 
 mod flaky;
 

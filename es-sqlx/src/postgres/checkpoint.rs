@@ -7,12 +7,12 @@ use es_core::{
     Batch, Checkpoint, CheckpointError, Claim, Position, Progress, ProjectionId, ProjectionStore,
     ReadError,
 };
-use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
+use sqlx::{Executor, PgConnection, Postgres, Transaction};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
-    Inner, PgStore, read,
+    PgStore, read,
     row::{self, parameter},
     transaction,
 };
@@ -21,7 +21,7 @@ use crate::error::{explain, is_transient};
 const CREATE: &str = "INSERT INTO {schema}.projection_shards (name, version, event_types)
     VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
 const LOOK: &str = "SELECT s.event_types, s.position, s.anchor_position, e.position IS NOT NULL,
-    (SELECT coalesce(max(position), 0) FROM {schema}.events)
+    (SELECT coalesce(max(position), 0) FROM {schema}.events), s.status = 'inline'
     FROM {schema}.projection_shards s
     LEFT JOIN {schema}.events e
       ON e.position = s.anchor_position AND e.event_id = s.anchor_event_id
@@ -111,7 +111,7 @@ impl ProjectionStore for PgStore {
     type Batch = PgBatch;
 
     async fn begin_set_up(&self, projection: &ProjectionId) -> Result<PgBatch, CheckpointError> {
-        self.begin(projection, "set up the read model").await
+        self.begin_for(projection, "set up the read model").await
     }
 
     async fn acquire(
@@ -121,7 +121,7 @@ impl ProjectionStore for PgStore {
         owner: Uuid,
         ttl: Duration,
     ) -> Result<Claim, CheckpointError> {
-        let mut batch = self.begin(projection, "take the lease").await?;
+        let mut batch = self.begin_for(projection, "take the lease").await?;
         let wanted = sorted(event_types);
         let db = batch.connection();
         let failed = failed(projection, "take the lease");
@@ -186,7 +186,7 @@ impl ProjectionStore for PgStore {
         to: &Progress,
         ttl: Duration,
     ) -> Result<PgBatch, CheckpointError> {
-        let mut batch = self.begin(&claim.projection, "begin a batch").await?;
+        let mut batch = self.begin_for(&claim.projection, "begin a batch").await?;
         let moved = sqlx::query(self.0.text(MOVE))
             .bind(&claim.projection.name)
             .bind(version(&claim.projection))
@@ -233,18 +233,12 @@ impl ProjectionStore for PgStore {
 }
 
 impl PgStore {
-    async fn begin(
+    async fn begin_for(
         &self,
         projection: &ProjectionId,
         action: &'static str,
     ) -> Result<PgBatch, CheckpointError> {
-        // Should this process stop, the server frees the rows by itself.
-        let begin = format!(
-            "{}; SET LOCAL idle_in_transaction_session_timeout = '30s'; \
-             SET LOCAL search_path TO {}, public",
-            transaction::BEGIN,
-            self.0.schema
-        );
+        let begin = transaction::begin_guarded(&self.0.schema);
         let transaction = transaction::begin(self.pool(), begin).await;
         Ok(PgBatch {
             transaction: Some(transaction.map_err(failed(projection, action))?),
@@ -254,23 +248,21 @@ impl PgStore {
     }
 }
 
-impl Inner {
-    fn text(&self, sql: &str) -> AssertSqlSafe<String> {
-        AssertSqlSafe(sql.replace("{schema}", &self.schema))
-    }
-}
-
 fn version(projection: &ProjectionId) -> i32 {
     i32::try_from(projection.version).unwrap_or(i32::MAX)
 }
 
-/// Event types, position, anchor position, whether the anchor is in the log, end of the log.
-type Look = (Vec<String>, i64, Option<i64>, bool, i64);
+/// Event types, position, anchor position, whether the anchor is in the log, end of the log, whether
+/// it runs inside the appends.
+type Look = (Vec<String>, i64, Option<i64>, bool, i64, bool);
 
 /// Refuses a checkpoint that does not fit the projection or the log.
 fn judge(projection: &ProjectionId, wanted: &[String], look: Look) -> Result<(), CheckpointError> {
-    let (stored, position, anchor, anchored, end) = look;
+    let (stored, position, anchor, anchored, end, inline) = look;
     let projection = projection.clone();
+    if inline {
+        return Err(CheckpointError::Inline { projection });
+    }
     if stored != wanted {
         return Err(CheckpointError::OtherEventTypes {
             projection,

@@ -3,33 +3,35 @@
 mod address;
 mod append;
 mod checkpoint;
+mod erase;
 mod horizon;
+mod inline;
+mod notify;
+mod options;
 mod read;
+mod record;
 mod refused;
 mod row;
 mod schema;
+mod single;
 mod snapshot;
 mod transaction;
+mod visit;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use es_core::{
-    AppendError, Appended, Capabilities, EventStore, ExpectedVersion, Filter, LogPage, NewEvent,
-    Position, ReadError, RecordedEvent, Scan, StreamId, Version,
+    Append, AppendError, Appended, Capabilities, EraseError, EventStore, ExpectedVersion, Filter,
+    LogPage, NewEvent, Position, ReadError, RecordedEvent, Scan, StreamErased, StreamId, Version,
 };
-use sqlx::{
-    AssertSqlSafe, Connection, Executor, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::watch;
 
-pub use self::checkpoint::PgBatch;
-use self::horizon::Horizon;
-use crate::{OpenError, error::is_transient};
+pub use self::{checkpoint::PgBatch, options::PgOptions, transaction::PgTransaction};
+use self::{horizon::Horizon, inline::Projections, notify::Notify, record::PgRecorder};
+use crate::{OpenError, queue::Queue};
 
-/// How long the first connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to look at first, and at last, while a hole is waited for.
 const POLL_WAITING: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(50)];
 /// How often to look at first, and at last, when nothing happens.
@@ -59,8 +61,13 @@ struct Inner {
     /// The schema's name, quoted.
     schema: String,
     sql: Statements,
+    recorder: PgRecorder,
+    queue: Queue<PgRecorder>,
+    inline: Projections,
     horizon: Horizon,
+    /// The last position this process has heard of.
     head: watch::Sender<Position>,
+    notify: Notify,
 }
 
 /// The texts of the statements that run often, with the schema in them.
@@ -68,104 +75,11 @@ struct Statements {
     append: Arc<str>,
     horizon: Arc<str>,
     read_stream: Arc<str>,
-}
-
-/// How to open a [`PgStore`].
-#[derive(Clone)]
-pub struct PgOptions {
-    url: String,
-    schema: String,
-    connections: u32,
-}
-
-impl PgOptions {
-    /// `postgres://user:password@host:5432/database`
-    #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            schema: "public".to_owned(),
-            connections: 10,
-        }
-    }
-
-    /// The schema that holds the tables. `public` unless set.
-    #[must_use]
-    pub fn schema(mut self, schema: impl Into<String>) -> Self {
-        self.schema = schema.into();
-        self
-    }
-
-    /// How many connections there may be for events, and as many again for read models; each is opened
-    /// when it is needed first. 10 unless set; at least 2.
-    #[must_use]
-    pub fn max_connections(mut self, connections: u32) -> Self {
-        self.connections = connections.max(2);
-        self
-    }
-
-    /// Connects and looks at what is there. Nothing is written: call [`PgStore::migrate`] to create
-    /// the tables. On its connections the `search_path` begins with the schema, so that read models
-    /// live beside the events.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub async fn connect(self) -> Result<PgStore, OpenError> {
-        let schema = address::schema(&self.schema)?;
-        let (options, address) = address::parse(&self.url)?;
-        let mut first = connect(&options, &address).await?;
-        let pool = || pool(self.connections, &schema, options.clone());
-        let store = PgStore::build(pool(), pool(), schema.clone(), address);
-        schema::look(&store.0, &mut first).await?;
-        // It has done its work; whether the server hears the farewell does not matter.
-        let _ = first.close().await;
-        Ok(store)
-    }
-}
-
-/// Connects when a connection is needed.
-fn pool(connections: u32, schema: &str, options: PgConnectOptions) -> PgPool {
-    let path = format!("SET search_path TO {schema}, public");
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .after_connect(move |connection, _| {
-            let path = path.clone();
-            Box::pin(async move {
-                connection.execute(AssertSqlSafe(path)).await?;
-                Ok(())
-            })
-        })
-        .connect_lazy_with(options)
-}
-
-/// One connection by itself: a pool would go on trying for half a minute where nobody listens.
-async fn connect(options: &PgConnectOptions, address: &str) -> Result<PgConnection, OpenError> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options));
-    let (transient, source) = match connecting.await {
-        Ok(Ok(connection)) => return Ok(connection),
-        Ok(Err(error)) => (is_transient(&error), error.into()),
-        Err(elapsed) => (true, elapsed.into()),
-    };
-    Err(OpenError::Unreachable {
-        backend: "Postgres",
-        address: address.to_owned(),
-        transient,
-        source,
-    })
-}
-
-impl fmt::Debug for PgOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PgOptions")
-            .field("schema", &self.schema)
-            .field("connections", &self.connections)
-            .finish_non_exhaustive()
-    }
+    visit: visit::Texts,
 }
 
 impl PgStore {
-    /// Connects to the schema `public`; see [`PgOptions::connect`].
+    /// Connects to the schema `public`; see [`PgOptions`] for anything else.
     ///
     /// # Errors
     ///
@@ -174,63 +88,35 @@ impl PgStore {
         PgOptions::new(url).connect().await
     }
 
-    /// A store on connections that the program has already. Their settings are left alone; inside a
-    /// projection the `search_path` begins with the schema.
-    ///
-    /// Events then share the connections with the rest of the program. In sqlx 0.9 a future of
-    /// `begin()` that is dropped before it is done (a request that is called off) leaves its connection
-    /// inside the transaction, and an append that gets this connection is lost with it. Where that can
-    /// happen, give the store a pool of its own.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub async fn from_pool(pool: PgPool, schema: &str) -> Result<Self, OpenError> {
-        let address = address::shown(&pool.connect_options());
-        let store = Self::build(pool.clone(), pool, address::schema(schema)?, address);
-        let mut connection =
-            store
-                .pool()
-                .acquire()
-                .await
-                .map_err(|source| OpenError::Unreachable {
-                    backend: "Postgres",
-                    address: store.0.address.clone(),
-                    transient: is_transient(&source),
-                    source: source.into(),
-                })?;
-        schema::look(&store.0, &mut connection).await?;
-        Ok(store)
+    fn of(inner: Inner) -> Self {
+        Self(Arc::new(inner))
     }
 
-    fn build(events: PgPool, models: PgPool, schema: String, address: String) -> Self {
-        Self(Arc::new(Inner {
-            address,
-            sql: Statements {
-                append: append::sql(&schema).into(),
-                horizon: horizon::sql(&schema).into(),
-                read_stream: read::stream_sql(&schema).into(),
-            },
-            events,
-            models,
-            schema,
-            horizon: Horizon::default(),
-            head: watch::Sender::new(Position::START),
-        }))
-    }
-
-    /// Creates the schema and its tables, or brings them up to date. Harmless at any time and from
-    /// many processes at once.
+    /// Creates the schema and its tables, or brings them up to date, and sets up
+    /// [inline projections](PgOptions::inline). Harmless at any time and from many processes at once.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
     pub async fn migrate(&self) -> Result<(), OpenError> {
-        schema::migrate(&self.0).await
+        schema::migrate(&self.0).await?;
+        inline::register(&self.0).await
+    }
+
+    /// Ends the [inline projections](PgOptions::inline) of this name. Stores that still declare one go
+    /// on without it; declared anew when a store is migrated, it catches up.
+    ///
+    /// Answers whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says.
+    pub async fn retire_inline(&self, name: &str) -> Result<bool, sqlx::Error> {
+        inline::retire(&self.0, name).await
     }
 
     /// Connections for reading your read models. Writing to them belongs in a projection. Except after
-    /// [`PgStore::from_pool`], events have others.
+    /// [`PgOptions::from_pool`], events have others.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.0.models
@@ -242,8 +128,11 @@ impl PgStore {
         self.0.name()
     }
 
-    /// Closes all connections, after what is under way.
+    /// Closes all connections, after what is under way: appends that wait are recorded, later ones
+    /// are refused.
     pub async fn close(&self) {
+        self.0.queue.close().await;
+        self.0.notify.close().await;
         self.0.models.close().await;
         self.0.events.close().await;
     }
@@ -260,6 +149,8 @@ impl fmt::Debug for PgStore {
 
 #[async_trait]
 impl EventStore for PgStore {
+    /// Appends of this process that wait at the same time share a statement; one that is alone does
+    /// not wait.
     async fn append(
         &self,
         stream: &StreamId,
@@ -267,14 +158,40 @@ impl EventStore for PgStore {
         events: &[NewEvent],
     ) -> Result<Appended, AppendError> {
         es_core::check_append(stream, events)?;
-        let appended = append::run(&self.0, stream, expected, events).await?;
-        self.0.head.send_if_modified(|known| {
-            let newer = appended.position > *known;
-            *known = appended.position.max(*known);
-            newer
-        });
+        let append = Append::new(stream.clone(), expected, events.to_vec());
+        self.0.inline.check(&self.0, &append).await?;
+        let appended = if self.0.inline.want(&append) {
+            transaction::first(self.append_with_projections(&[append]).await?)
+        } else {
+            let stopped = record::stopped(&append);
+            self.0.queue.append(append).await.unwrap_or(Err(stopped))?
+        };
+        self.0.push(appended.position);
         tracing::debug!(%stream, version = %appended.version, position = %appended.position, "appended");
         Ok(appended)
+    }
+
+    async fn append_all(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        es_core::check_appends(appends)?;
+        let Some(first) = appends.first() else {
+            return Ok(Vec::new());
+        };
+        self.0.inline.check(&self.0, first).await?;
+        let appended = match appends.iter().any(|append| self.0.inline.want(append)) {
+            true => self.append_with_projections(appends).await?,
+            false => self.0.recorder.together(appends).await?,
+        };
+        let last = appended.iter().map(|appended| appended.position).max();
+        self.0.push(last.unwrap_or_default());
+        Ok(appended)
+    }
+
+    async fn erase(
+        &self,
+        stream: &StreamId,
+        tombstone: &StreamErased,
+    ) -> Result<Appended, EraseError> {
+        erase::run(self, stream, tombstone).await
     }
 
     async fn read_stream(
@@ -303,9 +220,11 @@ impl EventStore for PgStore {
         self.0.settle().await
     }
 
-    /// Wakes at once for appends through this store; looks every 4 to 50 ms while a slow writer holds
-    /// the horizon back, and else every 10 to 100 ms for the appends of other processes.
+    /// Wakes at once for appends through this store, and soon for those of other processes where they
+    /// [notify](PgOptions::notify). Looks every 4 to 50 ms while a slow writer holds the horizon back,
+    /// and else every 10 to 100 ms.
     async fn wait_for_events(&self, after: Position) -> Result<(), ReadError> {
+        self.0.notify.listen(&self.0.head);
         let mut head = self.0.head.subscribe();
         let [mut idle, idle_max] = POLL_IDLE;
         let [mut waiting, waiting_max] = POLL_WAITING;
@@ -332,10 +251,55 @@ impl EventStore for PgStore {
 }
 
 impl Inner {
+    fn new(
+        address: String,
+        events: PgPool,
+        models: PgPool,
+        schema: String,
+        notify: bool,
+        inline: Projections,
+    ) -> Self {
+        let sql = Statements {
+            append: append::sql(&schema).into(),
+            horizon: horizon::sql(&schema).into(),
+            read_stream: read::stream_sql(&schema).into(),
+            visit: visit::Texts::new(&schema),
+        };
+        let recorder = PgRecorder {
+            pool: events.clone(),
+            sql: Arc::clone(&sql.append),
+            single: Arc::new(single::Texts::new(&schema)),
+        };
+        Self {
+            notify: Notify::new(notify.then_some(&events), schema.trim_matches('"')),
+            queue: Queue::new(recorder.clone(), record::LIMITS),
+            address,
+            events,
+            models,
+            schema,
+            sql,
+            recorder,
+            inline,
+            horizon: Horizon::default(),
+            head: watch::Sender::new(Position::START),
+        }
+    }
+
+    /// Wakes those who wait here and in other processes.
+    fn push(&self, position: Position) {
+        notify::raise(&self.head, position);
+        self.notify.announce(position);
+    }
+
     /// Looks after the call: an append that was acknowledged before is seen, if nobody slower is
     /// still at work below it.
     async fn settle(&self) -> Result<Position, ReadError> {
         row::position(self.horizon.look(&self.events, &self.sql.horizon).await?)
+    }
+
+    /// A statement with the schema in it.
+    fn text(&self, sql: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(sql.replace("{schema}", &self.schema))
     }
 
     /// The schema's name as it is.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use es_core::{Filter, LogPage, Position, ReadError, RecordedEvent, Scan, StreamId, Version};
-use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgExecutor, Postgres, QueryBuilder, postgres::PgRow};
 
 use super::{
     Inner,
@@ -28,12 +28,22 @@ pub(super) async fn stream(
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
+    stream_on(&store.events, store, stream, after, limit).await
+}
+
+pub(super) async fn stream_on<'a>(
+    connection: impl PgExecutor<'a>,
+    store: &Inner,
+    stream: &StreamId,
+    after: Version,
+    limit: u32,
+) -> Result<Vec<RecordedEvent>, ReadError> {
     let rows = sqlx::query(AssertSqlSafe(Arc::clone(&store.sql.read_stream)))
         .bind(stream.aggregate_id)
         .bind(stream.aggregate_type.as_str())
         .bind(version_parameter(after))
         .bind(i64::from(limit))
-        .fetch_all(&store.events)
+        .fetch_all(connection)
         .await
         .map_err(|error| failed(&format!("stream `{stream}`"), error))?;
     events(&rows)

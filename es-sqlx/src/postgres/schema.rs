@@ -6,10 +6,16 @@ use super::{Inner, transaction};
 use crate::{OpenError, error::is_transient};
 
 /// Name and text of each migration, oldest first; the first is version 1.
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "0001_events",
-    include_str!("../../migrations/postgres/0001_events.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "0001_events",
+        include_str!("../../migrations/postgres/0001_events.sql"),
+    ),
+    (
+        "0002_erasure",
+        include_str!("../../migrations/postgres/0002_erasure.sql"),
+    ),
+];
 
 /// Tables and views with one of our names.
 const TABLES: &str = "SELECT c.relname::text FROM pg_class c

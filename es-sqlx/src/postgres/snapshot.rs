@@ -2,11 +2,14 @@
 
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
-use es_core::{Json, ReadError, Snapshot, SnapshotError, SnapshotStore, StreamId, Version};
+use es_core::{
+    Json, ReadError, Snapshot, SnapshotError, SnapshotStore, StreamId, StreamVisitor, Version,
+    Visit,
+};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{PgStore, read::failed, refused, row::version_parameter};
+use super::{PgStore, erase, read::failed, refused, row::version_parameter, transaction, visit};
 use crate::error::is_transient;
 
 /// Id, version, time, state, fingerprint.
@@ -47,16 +50,43 @@ impl SnapshotStore for PgStore {
     }
 
     async fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.save(snapshot).await.map_err(|source| SnapshotError {
+            stream: snapshot.stream(),
+            transient: is_transient(&source),
+            source: refused::without_content(source),
+        })
+    }
+
+    async fn visit_stream(
+        &self,
+        visit: &Visit,
+        visitor: &mut dyn StreamVisitor,
+    ) -> Result<(), ReadError> {
+        visit::run(&self.0, visit, visitor).await
+    }
+}
+
+impl PgStore {
+    /// The lock keeps an erasure of the stream from passing by unseen.
+    async fn save(&self, snapshot: &Snapshot) -> Result<(), sqlx::Error> {
+        let lock = erase::snapshots_lock(&self.0, &snapshot.stream());
+        let begin = format!(
+            "{}; SELECT pg_advisory_xact_lock_shared({lock})",
+            transaction::BEGIN
+        );
         let sql = format!(
-            "INSERT INTO {}.snapshots (snapshot_id, aggregate_id, aggregate_type, version,
+            "INSERT INTO {0}.snapshots (snapshot_id, aggregate_id, aggregate_type, version,
                     created_at, state, fingerprint)
-             VALUES ($1, $2, $3, $4, $5, $6::json, $7)
+             SELECT $1, $2, $3, $4, $5, $6::json, $7
+              WHERE coalesce((SELECT event_type <> '$stream_erased' FROM {0}.events
+                WHERE aggregate_id = $2 ORDER BY event_version DESC LIMIT 1), true)
              ON CONFLICT (aggregate_id, version) DO UPDATE SET
                     snapshot_id = excluded.snapshot_id, aggregate_type = excluded.aggregate_type,
                     created_at = excluded.created_at, state = excluded.state,
                     fingerprint = excluded.fingerprint",
             self.0.schema
         );
+        let mut transaction = transaction::begin(&self.0.events, begin).await?;
         sqlx::query(AssertSqlSafe(sql))
             .bind(snapshot.snapshot_id)
             .bind(snapshot.aggregate_id)
@@ -65,13 +95,8 @@ impl SnapshotStore for PgStore {
             .bind(snapshot.created_at.naive_utc())
             .bind(snapshot.state.as_str())
             .bind(snapshot.fingerprint.as_deref())
-            .execute(&self.0.events)
-            .await
-            .map(|_| ())
-            .map_err(|source| SnapshotError {
-                stream: snapshot.stream(),
-                transient: is_transient(&source),
-                source: refused::without_content(source),
-            })
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await
     }
 }

@@ -1,12 +1,25 @@
-//! Beginning a transaction so that it can be given up at any time.
+//! Transactions: begun so that they can be given up at any time, with appends inside.
 
-use std::io;
+use std::{fmt, io, sync::Arc};
 
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use es_core::{Append, AppendError, Appended, ExpectedVersion, NewEvent, Position, StreamId};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Transaction};
+use tokio::runtime::Handle;
+
+use super::{
+    Inner, PgStore,
+    append::{Verdict, ask, failed, lost_race},
+    inline,
+    record::all,
+};
 
 /// Whatever the database's default is: after waiting for a lock, a statement must see what its holder
 /// has committed.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// How often an append inside a transaction may lose a race. A transaction of a higher isolation level
+/// never sees who won.
+const RACES_MAX: u32 = 3;
 
 /// Begins in a task of its own. In sqlx 0.9 a future of `begin` that is dropped before the answer
 /// has come gives its connection back inside the transaction; what the next user of the connection
@@ -22,4 +35,277 @@ pub(super) async fn begin(
         Ok(begun) => begun,
         Err(stopped) => Err(io::Error::other(stopped).into()),
     }
+}
+
+/// The first statements of a transaction in which code of the program runs. Should the process stop
+/// answering, the server frees the rows by itself.
+pub(super) fn begin_guarded(schema: &str) -> String {
+    format!(
+        "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '30s'; \
+         SET LOCAL search_path TO {schema}, public"
+    )
+}
+
+/// A transaction on a [`PgStore`] for events and tables of the program together: an outbox, say. Dropping
+/// it rolls back.
+///
+/// Readers of the log wait for it once it has appended, so keep it short, and append last. Should the
+/// process stop answering in the middle, the server ends it after 30 s
+/// (`idle_in_transaction_session_timeout`).
+///
+/// ```no_run
+/// use es_core::{ExpectedVersion, NewEvent, StreamId};
+/// use es_sqlx::PgStore;
+///
+/// # async fn pay(store: PgStore, order: StreamId, paid: NewEvent) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut transaction = store.begin().await?;
+/// sqlx::query("INSERT INTO outbox (letter) VALUES ('receipt')")
+///     .execute(transaction.connection())
+///     .await?;
+/// transaction.append(&order, ExpectedVersion::StreamExists, &[paid]).await?;
+/// transaction.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct PgTransaction {
+    /// `None` only once it has ended.
+    transaction: Option<Transaction<'static, Postgres>>,
+    store: PgStore,
+    /// The last position it has drawn.
+    position: Position,
+    runtime: Handle,
+}
+
+impl PgTransaction {
+    /// The connection inside the transaction.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        match &mut self.transaction {
+            Some(transaction) => transaction,
+            None => unreachable!("what ends the transaction consumes it"),
+        }
+    }
+
+    /// Adds `events` to the end of `stream`, as [`EventStore::append`](es_core::EventStore::append)
+    /// does, when the transaction commits.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]. After all but `Backend` the transaction is as it was before.
+    pub async fn append(
+        &mut self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: &[NewEvent],
+    ) -> Result<Appended, AppendError> {
+        es_core::check_append(stream, events)?;
+        let append = Append::new(stream.clone(), expected, events.to_vec());
+        self.append_checked(&[append]).await.map(first)
+    }
+
+    /// All of `appends` or none of them, as
+    /// [`EventStore::append_all`](es_core::EventStore::append_all) does, when the transaction commits.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub async fn append_all(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        es_core::check_appends(appends)?;
+        if appends.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.append_checked(appends).await
+    }
+
+    pub(super) async fn append_checked(
+        &mut self,
+        appends: &[Append],
+    ) -> Result<Vec<Appended>, AppendError> {
+        let store = Arc::clone(&self.store.0);
+        let appended = append_in(&store, self.connection(), appends).await?;
+        let last = appended.iter().map(|appended| appended.position).max();
+        self.position = self.position.max(last.unwrap_or_default());
+        Ok(appended)
+    }
+
+    /// Makes everything visible together.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says. If the connection broke during the commit, nobody knows whether it came
+    /// through; appends can be repeated with the same event ids, and will tell.
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let Some(mut transaction) = self.transaction.take() else {
+            return Ok(());
+        };
+        // Had a statement failed and its error been ignored, Postgres would answer COMMIT with a
+        // roll-back and call it a success. This says what happened.
+        transaction.execute("SELECT 1").await?;
+        transaction.commit().await?;
+        self.store.0.push(self.position);
+        Ok(())
+    }
+
+    /// Throws everything away.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says; the server rolls back in any case.
+    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        match self.transaction.take() {
+            Some(transaction) => transaction.rollback().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The driver gives the connection back in a task, also where the transaction is dropped on a thread
+/// that has no runtime.
+impl Drop for PgTransaction {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        drop(self.transaction.take());
+    }
+}
+
+impl fmt::Debug for PgTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PgTransaction").field(&self.store).finish()
+    }
+}
+
+impl PgStore {
+    /// Begins a transaction on a connection for read models.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says.
+    pub async fn begin(&self) -> Result<PgTransaction, sqlx::Error> {
+        let transaction = begin(&self.0.models, begin_guarded(&self.0.schema)).await?;
+        Ok(PgTransaction {
+            transaction: Some(transaction),
+            store: self.clone(),
+            position: Position::START,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// Adds `events` to the end of `stream` when the transaction commits that is open on `connection`,
+    /// which may be any connection to the same database. With [`PgStore::begin`] those who wait in this
+    /// process are woken by the commit; here they find the events by looking.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]. After all but `Backend` the transaction is as it was before. Where no
+    /// transaction is open nothing is recorded.
+    pub async fn append_in(
+        &self,
+        connection: &mut PgConnection,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: &[NewEvent],
+    ) -> Result<Appended, AppendError> {
+        es_core::check_append(stream, events)?;
+        let append = Append::new(stream.clone(), expected, events.to_vec());
+        append_in(&self.0, connection, &[append]).await.map(first)
+    }
+}
+
+/// How often a deadlock between inline projections is answered by starting over.
+const DEADLOCKS_MAX: u32 = 5;
+
+impl PgStore {
+    /// In a transaction of its own, which is rolled back if the caller goes away before the commit.
+    pub(super) async fn append_with_projections(
+        &self,
+        appends: &[Append],
+    ) -> Result<Vec<Appended>, AppendError> {
+        let mut deadlocks = 0;
+        loop {
+            let error = match self.append_once(appends).await {
+                Err(
+                    error @ AppendError::Projection {
+                        transient: true, ..
+                    },
+                ) => error,
+                result => return result,
+            };
+            deadlocks += 1;
+            if deadlocks > DEADLOCKS_MAX {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn append_once(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        let mut transaction = self.begin().await.map_err(|error| told(appends, error))?;
+        let appended = transaction.append_checked(appends).await?;
+        transaction
+            .commit()
+            .await
+            .map_err(|error| told(appends, error))?;
+        Ok(appended)
+    }
+}
+
+/// `append_in` answers each append or fails.
+pub(super) fn first(appended: Vec<Appended>) -> Appended {
+    appended[0]
+}
+
+/// What fails inside the savepoint leaves the caller's transaction usable.
+async fn append_in(
+    store: &Inner,
+    connection: &mut PgConnection,
+    appends: &[Append],
+) -> Result<Vec<Appended>, AppendError> {
+    store.inline.check(store, &appends[0]).await?;
+    let mut races = 0;
+    loop {
+        let error = match savepoint(store, connection, appends, races > 0).await {
+            Ok(result) => {
+                let end = match &result {
+                    Ok(_) => "RELEASE SAVEPOINT es_append",
+                    Err(_) => "ROLLBACK TO SAVEPOINT es_append; RELEASE SAVEPOINT es_append",
+                };
+                return match connection.execute(end).await {
+                    Ok(_) => result,
+                    Err(error) => Err(told(appends, error)),
+                };
+            }
+            Err(error) => error,
+        };
+        // Outside of a transaction there is nothing to go back to.
+        let back = "ROLLBACK TO SAVEPOINT es_append; RELEASE SAVEPOINT es_append";
+        let is_back = connection.execute(back).await.is_ok();
+        if !(is_back && lost_race(&error) && races < RACES_MAX) {
+            return Err(told(appends, error));
+        }
+        races += 1;
+    }
+}
+
+/// The outer error is the statement's own, the inner one a refusal.
+async fn savepoint(
+    store: &Inner,
+    connection: &mut PgConnection,
+    appends: &[Append],
+    look: bool,
+) -> Result<Result<Vec<Appended>, AppendError>, sqlx::Error> {
+    connection.execute("SAVEPOINT es_append").await?;
+    let verdicts = ask(&mut *connection, &store.sql.append, appends, look, true).await?;
+    let is_new = verdicts
+        .iter()
+        .any(|verdict| matches!(verdict, Verdict::Recorded(_)));
+    let appended = match all(verdicts, appends) {
+        Ok(appended) if is_new => appended,
+        result => return Ok(result),
+    };
+    Ok(inline::project(store, connection, appends, &appended)
+        .await
+        .map(|()| appended))
+}
+
+/// The first append speaks for all.
+fn told(appends: &[Append], error: sqlx::Error) -> AppendError {
+    failed(appends, error).swap_remove(0)
 }

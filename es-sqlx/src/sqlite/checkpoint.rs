@@ -27,7 +27,7 @@ macro_rules! now {
 const CREATE: &str = "INSERT INTO projection_shards (name, version, event_types)
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 const LOOK: &str = "SELECT s.event_types, s.position, s.anchor_position, e.position IS NOT NULL,
-    h.last_position
+    h.last_position, s.status
     FROM projection_shards s CROSS JOIN log_head h
     LEFT JOIN events e ON e.position = s.anchor_position AND e.event_id = s.anchor_event_id
     WHERE s.name = ?1 AND s.version = ?2";
@@ -53,7 +53,8 @@ const MOVE: &str = concat!(
      WHERE name = ?1 AND version = ?2 AND owner = ?3 AND epoch = ?4 AND position = ?5"
 );
 const CHECKPOINT: &str = concat!(
-    "SELECT position, epoch, CASE WHEN lease_until > ",
+    "SELECT CASE status WHEN 'inline' THEN (SELECT last_position FROM log_head) ELSE position END,
+     epoch, CASE WHEN lease_until > ",
     now!(),
     " THEN owner END
      FROM projection_shards WHERE name = ?1 AND version = ?2"
@@ -128,7 +129,7 @@ impl ProjectionStore for SqliteStore {
         &self,
         projection: &ProjectionId,
     ) -> Result<SqliteBatch, CheckpointError> {
-        self.begin(projection, "set up the read model").await
+        self.begin_for(projection, "set up the read model").await
     }
 
     async fn acquire(
@@ -138,7 +139,7 @@ impl ProjectionStore for SqliteStore {
         owner: Uuid,
         ttl: Duration,
     ) -> Result<Claim, CheckpointError> {
-        let mut batch = self.begin(projection, "take the lease").await?;
+        let mut batch = self.begin_for(projection, "take the lease").await?;
         let wanted = sorted(event_types);
         let db = batch.connection();
         let failed = failed(projection, "take the lease");
@@ -191,7 +192,7 @@ impl ProjectionStore for SqliteStore {
             .bind(claim.projection.version)
             .bind(claim.owner)
             .bind(claim.epoch)
-            .execute(&self.0.writer)
+            .execute(&self.0.writer.pool)
             .await
             .map(|_| ())
             .map_err(failed(&claim.projection, "release the lease"))
@@ -203,7 +204,7 @@ impl ProjectionStore for SqliteStore {
         to: &Progress,
         ttl: Duration,
     ) -> Result<SqliteBatch, CheckpointError> {
-        let mut batch = self.begin(&claim.projection, "begin a batch").await?;
+        let mut batch = self.begin_for(&claim.projection, "begin a batch").await?;
         let moved = sqlx::query(MOVE)
             .bind(&claim.projection.name)
             .bind(claim.projection.version)
@@ -250,12 +251,12 @@ impl ProjectionStore for SqliteStore {
 }
 
 impl SqliteStore {
-    async fn begin(
+    async fn begin_for(
         &self,
         projection: &ProjectionId,
         action: &'static str,
     ) -> Result<SqliteBatch, CheckpointError> {
-        let transaction = self.0.writer.begin_with("BEGIN IMMEDIATE").await;
+        let transaction = self.0.writer.pool.begin_with("BEGIN IMMEDIATE").await;
         Ok(SqliteBatch {
             transaction: Some(transaction.map_err(failed(projection, action))?),
             projection: projection.clone(),
@@ -264,13 +265,16 @@ impl SqliteStore {
     }
 }
 
-/// Event types, position, anchor position, whether the anchor is in the log, end of the log.
-type Look = (String, i64, Option<i64>, bool, i64);
+/// Event types, position, anchor position, whether the anchor is in the log, end of the log, status.
+type Look = (String, i64, Option<i64>, bool, i64, String);
 
 /// Refuses a checkpoint that does not fit the projection or the log.
 fn judge(projection: &ProjectionId, wanted: &str, look: Look) -> Result<(), CheckpointError> {
-    let (stored, position, anchor, anchored, end) = look;
+    let (stored, position, anchor, anchored, end, status) = look;
     let projection = projection.clone();
+    if status == "inline" {
+        return Err(CheckpointError::Inline { projection });
+    }
     if stored != wanted {
         return Err(CheckpointError::OtherEventTypes {
             projection,
@@ -288,7 +292,7 @@ fn judge(projection: &ProjectionId, wanted: &str, look: Look) -> Result<(), Chec
 }
 
 /// As they are stored: a JSON array in order, since a name may hold any separator.
-fn sorted(types: &[&str]) -> String {
+pub(super) fn sorted(types: &[&str]) -> String {
     let mut types = types.to_vec();
     types.sort_unstable();
     serde_json::json!(types).to_string()

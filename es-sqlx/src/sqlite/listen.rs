@@ -7,7 +7,7 @@ use super::SqliteStore;
 
 /// Returns when the log goes beyond `after`.
 pub(super) async fn wait(store: &SqliteStore, after: Position) -> Result<(), ReadError> {
-    let mut head = store.0.head.subscribe();
+    let mut head = store.0.writer.head.subscribe();
     loop {
         // In this order: a push after the look is still to come, one before it has been seen.
         head.mark_unchanged();
@@ -17,13 +17,4 @@ pub(super) async fn wait(store: &SqliteStore, after: Position) -> Result<(), Rea
         // Either way the loop looks again.
         let _ = timeout(store.0.poll, head.changed()).await;
     }
-}
-
-/// Wakes those who wait in this process.
-pub(super) fn push(store: &SqliteStore, position: Position) {
-    store.0.head.send_if_modified(|known| {
-        let newer = position > *known;
-        *known = position.max(*known);
-        newer
-    });
 }

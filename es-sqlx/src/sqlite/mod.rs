@@ -1,35 +1,46 @@
 //! The SQLite store: one file, one writer at a time, no server.
 
 mod address;
-mod append;
+mod admit;
 mod checkpoint;
+mod erase;
+mod frame;
+mod inline;
+mod insert;
 mod listen;
 mod options;
 mod read;
+mod record;
 mod row;
 mod schema;
 mod snapshot;
+mod transaction;
+mod visit;
+mod writer;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use es_core::{
-    AppendError, Appended, Capabilities, EventStore, ExpectedVersion, Filter, LogPage, NewEvent,
-    Position, ReadError, RecordedEvent, Scan, StreamId, Version,
+    Append, AppendError, Appended, Capabilities, EraseError, EventStore, ExpectedVersion, Filter,
+    LogPage, NewEvent, Position, ReadError, RecordedEvent, Scan, StreamErased, StreamId, Version,
 };
-use sqlx::SqlitePool;
-use tokio::sync::watch;
+use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
+use tracing::Instrument;
 
 pub use self::{
     checkpoint::SqliteBatch,
     options::{SqliteOptions, Synchronous},
+    transaction::SqliteTransaction,
 };
-use crate::OpenError;
+use self::{record::SqliteRecorder, writer::Writer};
+use crate::{OpenError, queue::Queue};
 
 /// An event store in a SQLite file. Cheap to clone; all clones are one store.
 ///
 /// Several processes may open the same file; SQLite lets one of them write at a time, so the order
-/// of the log is the order of commits.
+/// of the log is the order of commits. Appends that wait at the same time share a transaction; an append
+/// that is refused does not touch the others.
 ///
 /// ```
 /// use es_core::{EventStore, ExpectedVersion, Json, NewEvent, StreamId};
@@ -52,10 +63,9 @@ pub struct SqliteStore(Arc<Inner>);
 
 struct Inner {
     address: String,
-    /// One connection: writers of this process queue here instead of in SQLite's busy handler.
-    writer: SqlitePool,
+    queue: Queue<SqliteRecorder>,
+    writer: Arc<Writer>,
     readers: SqlitePool,
-    head: watch::Sender<Position>,
     poll: Duration,
 }
 
@@ -85,7 +95,7 @@ impl SqliteStore {
     ///
     /// See [`OpenError`].
     pub async fn migrate(&self) -> Result<(), OpenError> {
-        schema::migrate(&self.0.writer, &self.0.address).await
+        schema::migrate(&self.0.writer.pool, &self.0.address).await
     }
 
     /// Connections for reading your read models. Writing to them belongs in a projection.
@@ -94,9 +104,15 @@ impl SqliteStore {
         &self.0.readers
     }
 
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>, ReadError> {
+        let reader = self.0.readers.acquire().await;
+        reader.map_err(|error| read::failed("the database", error))
+    }
+
     /// Waits for what is under way and closes all connections.
     pub async fn close(&self) {
-        self.0.writer.close().await;
+        self.0.queue.close().await;
+        self.0.writer.pool.close().await;
         self.0.readers.close().await;
     }
 }
@@ -116,9 +132,41 @@ impl EventStore for SqliteStore {
         events: &[NewEvent],
     ) -> Result<Appended, AppendError> {
         es_core::check_append(stream, events)?;
-        let appended = append::run(self, stream, expected, events).await?;
+        let append = Append::new(stream.clone(), expected, events.to_vec());
+        let count = events.len();
+        let answer = self.0.queue.append(append).await;
+        let appended = answer.unwrap_or_else(|| Err(stopped(stream, count)))?;
         tracing::debug!(%stream, version = %appended.version, position = %appended.position, "appended");
         Ok(appended)
+    }
+
+    async fn append_all(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        es_core::check_appends(appends)?;
+        let Some(first) = appends.first() else {
+            return Ok(Vec::new());
+        };
+        let (stream, count) = (first.stream.clone(), first.events.len());
+        let recorder = SqliteRecorder(Arc::clone(&self.0.writer));
+        let appends = appends.to_vec();
+        let task = async move { recorder.together(&appends).await };
+        match tokio::spawn(task.in_current_span()).await {
+            Ok(result) => result,
+            Err(_) => Err(stopped(&stream, count)),
+        }
+    }
+
+    async fn erase(
+        &self,
+        stream: &StreamId,
+        tombstone: &StreamErased,
+    ) -> Result<Appended, EraseError> {
+        let writer = Arc::clone(&self.0.writer);
+        let (erased, tombstone) = (stream.clone(), tombstone.clone());
+        let task = async move { erase::erase(&writer, &erased, &tombstone).await };
+        match tokio::spawn(task.in_current_span()).await {
+            Ok(result) => result,
+            Err(_) => Err(erase::failed(stream, true, STOPPED)),
+        }
     }
 
     async fn read_stream(
@@ -127,7 +175,7 @@ impl EventStore for SqliteStore {
         after: Version,
         limit: u32,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        read::stream(&self.0.readers, stream, after, limit).await
+        read::stream(&mut *self.reader().await?, stream, after, limit).await
     }
 
     async fn read_log(
@@ -136,11 +184,11 @@ impl EventStore for SqliteStore {
         after: Position,
         limit: u32,
     ) -> Result<LogPage, ReadError> {
-        read::log(&self.0.readers, filter, after, limit).await
+        read::log(&mut *self.reader().await?, filter, after, limit).await
     }
 
     async fn scan(&self, scan: &Scan, limit: u32) -> Result<Vec<RecordedEvent>, ReadError> {
-        read::scan(&self.0.readers, scan, limit).await
+        read::scan(&mut *self.reader().await?, scan, limit).await
     }
 
     /// One writer at a time: what is committed is settled.
@@ -155,7 +203,18 @@ impl EventStore for SqliteStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let in_file = self.0.address != ":memory:";
+        let in_file = self.0.writer.in_file;
         Capabilities::new(in_file, true, in_file)
+    }
+}
+
+const STOPPED: &str = "the store was closed, its runtime stopped, or a projection panicked";
+
+fn stopped(stream: &StreamId, count: usize) -> AppendError {
+    AppendError::Backend {
+        stream: stream.clone(),
+        count,
+        transient: true,
+        source: STOPPED.into(),
     }
 }

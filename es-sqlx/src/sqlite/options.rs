@@ -2,15 +2,20 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use es_core::Position;
+use es_core::{Inline, Position, Project};
 use sqlx::{
-    Connection, SqlitePool,
+    SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::watch;
 
-use super::{Inner, SqliteStore, address, schema};
-use crate::{OpenError, error::is_transient};
+use super::{
+    Inner, SqliteStore, address, inline, insert,
+    record::{LIMITS, SqliteRecorder},
+    schema,
+    writer::{Forsaken, Writer, is_sound, tidy},
+};
+use crate::{OpenError, error::is_transient, queue::Queue};
 
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +46,7 @@ pub struct SqliteOptions {
     busy_timeout: Duration,
     readers: u32,
     poll: Duration,
+    inline: Vec<Inline<SqliteConnection>>,
 }
 
 impl SqliteOptions {
@@ -53,6 +59,7 @@ impl SqliteOptions {
             busy_timeout: Duration::from_secs(5),
             readers: 4,
             poll: Duration::from_millis(20),
+            inline: Vec::new(),
         }
     }
 
@@ -84,6 +91,18 @@ impl SqliteOptions {
         self
     }
 
+    /// Declares a projection that runs inside the transaction of each append: its read model is never
+    /// behind. It is set up when the store is opened, from the whole log if it is new, and the file
+    /// keeps in mind that it must run: a store that is opened without it refuses to append.
+    ///
+    /// It slows every append down, and one that fails fails the append. It must not end the transaction,
+    /// and it must not use the store, which is waiting for it.
+    #[must_use]
+    pub fn inline(mut self, projection: impl Project<SqliteConnection>) -> Self {
+        self.inline.push(Inline::new(projection));
+        self
+    }
+
     /// Opens the store; creates and migrates the file if need be.
     ///
     /// # Errors
@@ -110,16 +129,22 @@ impl SqliteOptions {
                     Synchronous::Full => SqliteSynchronous::Full,
                     Synchronous::Normal => SqliteSynchronous::Normal,
                 });
-        let writer = connect(&address, &options, sound(pool(1))).await?;
+        let writing = options.clone().statement_cache_capacity(insert::KEPT);
+        let writer = connect(&address, &writing, sound(pool(1))).await?;
         let readers = connect(&address, &options, sound(pool(self.readers))).await?;
-        self.finish(address, writer, readers).await
+        self.finish(address, true, writer, readers, Forsaken::default())
+            .await
     }
 
     /// A private database lives as long as its one connection, which reads and writes.
     async fn open_in_memory(self) -> Result<SqliteStore, OpenError> {
         let options = self.connect_options().in_memory(true);
-        let pool = connect(":memory:", &options, pool(1)).await?;
-        self.finish(":memory:".to_owned(), pool.clone(), pool).await
+        let options = options.statement_cache_capacity(insert::KEPT);
+        let forsaken = Forsaken::default();
+        let pool = connect(":memory:", &options, tidied(pool(1), &forsaken)).await?;
+        let address = ":memory:".to_owned();
+        self.finish(address, false, pool.clone(), pool, forsaken)
+            .await
     }
 
     fn connect_options(&self) -> SqliteConnectOptions {
@@ -128,22 +153,34 @@ impl SqliteOptions {
             .foreign_keys(true)
             // Without it REPLACE deletes past the trigger that refuses to delete events.
             .pragma("recursive_triggers", "ON")
+            // What is erased is overwritten, not only forgotten.
+            .pragma("secure_delete", "ON")
     }
 
     async fn finish(
         self,
         address: String,
+        in_file: bool,
         writer: SqlitePool,
         readers: SqlitePool,
+        forsaken: Forsaken,
     ) -> Result<SqliteStore, OpenError> {
+        let writer = Arc::new(Writer {
+            pool: writer,
+            in_file,
+            forsaken,
+            head: watch::Sender::new(Position::START),
+            inline: self.inline,
+        });
         let store = SqliteStore(Arc::new(Inner {
             address,
+            queue: Queue::new(SqliteRecorder(Arc::clone(&writer)), LIMITS),
             writer,
             readers,
-            head: watch::Sender::new(Position::START),
             poll: self.poll,
         }));
         store.migrate().await?;
+        inline::register(&store.0.writer, &store.0.address).await?;
         Ok(store)
     }
 }
@@ -158,12 +195,21 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
-/// Replaces a connection whose transaction SQLite has ended by itself (on a full disk, for
-/// example): the driver would go on counting it as open and refuse to begin another one.
 fn sound(pool: SqlitePoolOptions) -> SqlitePoolOptions {
     pool.before_acquire(|connection, _| {
-        let sound = !connection.is_in_transaction();
+        let sound = is_sound(connection);
         Box::pin(async move { Ok(sound) })
+    })
+}
+
+fn tidied(pool: SqlitePoolOptions, forsaken: &Forsaken) -> SqlitePoolOptions {
+    let forsaken = Arc::clone(forsaken);
+    pool.before_acquire(move |connection, _| {
+        let forsaken = Arc::clone(&forsaken);
+        Box::pin(async move {
+            tidy(connection, &forsaken).await;
+            Ok(true)
+        })
     })
 }
 

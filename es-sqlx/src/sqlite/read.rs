@@ -3,25 +3,25 @@
 use std::collections::BTreeSet;
 
 use es_core::{Filter, LogPage, Position, ReadError, RecordedEvent, Scan, StreamId, Version};
-use sqlx::{QueryBuilder, Sqlite, SqlitePool, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
-use super::row::{self, bound, columns, parameter, timestamp};
+use super::{
+    frame::{self, Order},
+    row::{self, bound, columns, parameter, timestamp},
+};
 use crate::error::is_transient;
 
 /// Up to this many event types are read as ordered index ranges that SQLite merges.
 const BRANCHES_MAX: usize = 16;
 
-const HEAD: &str = "SELECT last_position FROM log_head";
-const STREAM: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM events
-     WHERE aggregate_id = ?1 AND aggregate_type = ?2 AND event_version > ?3
-     ORDER BY event_version LIMIT ?4"
-);
-const SELECT: &str = concat!("SELECT ", columns!(), " FROM events WHERE position > ");
+const SELECT: &str = concat!("SELECT ", columns!(), " FROM events WHERE ");
 
-const SCAN: &str = concat!("SELECT ", columns!(), " FROM events WHERE event_type = ");
+/// SQLite plans a statement anew for each value of a bare `LIMIT ?`.
+const LIMIT: &str = " LIMIT 0 + ";
+
+const HEAD: &str = "SELECT last_position FROM log_head";
+/// Said with a page, it is the end of the same log: a statement sees one moment.
+const SETTLED: &str = "(SELECT last_position FROM log_head) AS settled";
 
 pub(super) async fn head(pool: &SqlitePool) -> Result<Position, ReadError> {
     let head: i64 = sqlx::query_scalar(HEAD)
@@ -32,26 +32,51 @@ pub(super) async fn head(pool: &SqlitePool) -> Result<Position, ReadError> {
 }
 
 pub(super) async fn stream(
-    pool: &SqlitePool,
+    db: &mut SqliteConnection,
     stream: &StreamId,
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    let rows = sqlx::query(STREAM)
-        .bind(stream.aggregate_id)
-        .bind(stream.aggregate_type.as_str())
-        .bind(after.get())
-        .bind(limit)
-        .fetch_all(pool)
-        .await
-        .map_err(|error| failed(&format!("stream `{stream}`"), error))?;
-    events(&rows)
+    let page = Page {
+        order: Order::Version,
+        what: &|| format!("stream `{stream}`"),
+        write: &|query| write_stream(query, stream, after, limit),
+    };
+    page.read(db).await.map(|(events, _)| events)
 }
 
-/// The head is read first. What was committed then is complete up to it, so the page may be read in
-/// a later statement.
+/// The same page row by row.
+pub(super) async fn stream_rows(
+    db: &mut SqliteConnection,
+    stream: &StreamId,
+    after: Version,
+    limit: u32,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let page = Page {
+        order: Order::Version,
+        what: &|| format!("stream `{stream}`"),
+        write: &|query| write_stream(query, stream, after, limit),
+    };
+    page.read_rows(db).await.map(|(events, _)| events)
+}
+
+fn write_stream(query: &mut QueryBuilder<Sqlite>, stream: &StreamId, after: Version, limit: u32) {
+    query
+        .push(SELECT)
+        .push("aggregate_id = ")
+        .push_bind(stream.aggregate_id);
+    query
+        .push(" AND aggregate_type = ")
+        .push_bind(stream.aggregate_type.to_string());
+    query.push(" AND event_version > ").push_bind(after.get());
+    query
+        .push(" ORDER BY event_version")
+        .push(LIMIT)
+        .push_bind(limit);
+}
+
 pub(super) async fn log(
-    pool: &SqlitePool,
+    db: &mut SqliteConnection,
     filter: &Filter,
     after: Position,
     limit: u32,
@@ -62,50 +87,40 @@ pub(super) async fn log(
             covered: after,
         });
     }
-    let settled = head(pool).await?;
-    let covered_all = LogPage {
-        events: Vec::new(),
-        covered: settled.max(after),
+    let page = Page {
+        order: Order::Position,
+        what: &|| "the log".to_owned(),
+        write: &|query| write_page(query, filter, after, limit),
     };
-    if settled <= after {
-        return Ok(covered_all);
-    }
-    let mut query = match filter {
-        Filter::EventTypes(types) if types.is_empty() => return Ok(covered_all),
-        filter => page(filter, after, settled, limit),
-    };
-    let rows = query
-        .build()
-        .fetch_all(pool)
-        .await
-        .map_err(|error| failed("the log", error))?;
-    let events = events(&rows)?;
+    let (events, settled) = page.read(db).await?;
     let covered = match events.last() {
         Some(last) if events.len() == limit as usize => last.position,
-        _ => settled,
+        _ => settled.max(after),
     };
     Ok(LogPage { events, covered })
 }
 
-fn page(filter: &Filter, after: Position, settled: Position, limit: u32) -> QueryBuilder<Sqlite> {
-    let (after, settled) = (parameter(after), parameter(settled));
-    let mut query = QueryBuilder::new("");
+fn write_page(query: &mut QueryBuilder<Sqlite>, filter: &Filter, after: Position, limit: u32) {
+    let after = parameter(after);
     let range = |query: &mut QueryBuilder<Sqlite>| {
-        query.push(SELECT).push_bind(after);
-        query.push(" AND position <= ").push_bind(settled);
+        query.push(SELECT).push("position > ").push_bind(after);
     };
     match filter {
+        Filter::EventTypes(types) if types.is_empty() => {
+            range(query);
+            query.push(" AND false");
+        }
         Filter::EventTypes(types) if types.len() <= BRANCHES_MAX => {
             // A type that is named twice is read once.
             let names: BTreeSet<&str> = types.iter().map(|name| &**name).collect();
             for (index, name) in names.into_iter().enumerate() {
                 query.push(if index == 0 { "" } else { " UNION ALL " });
-                range(&mut query);
+                range(query);
                 query.push(" AND event_type = ").push_bind(name.to_string());
             }
         }
         Filter::EventTypes(types) => {
-            range(&mut query);
+            range(query);
             // The plus keeps SQLite from the index on types: it would sort all that is left by
             // position, for each page.
             query.push(" AND +event_type IN (");
@@ -115,24 +130,32 @@ fn page(filter: &Filter, after: Position, settled: Position, limit: u32) -> Quer
             }
             query.push(")");
         }
-        Filter::All => range(&mut query),
+        Filter::All => range(query),
     }
-    query.push(" ORDER BY position LIMIT ").push_bind(limit);
     query
+        .push(" ORDER BY position")
+        .push(LIMIT)
+        .push_bind(limit);
 }
 
 pub(super) async fn scan(
-    pool: &SqlitePool,
+    db: &mut SqliteConnection,
     scan: &Scan,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    let settled = head(pool).await?;
-    let mut query = QueryBuilder::<Sqlite>::new(SCAN);
-    query.push_bind(scan.event_type.to_string());
-    // The plus keeps SQLite from the index on positions: it would sort the whole type by time.
+    let page = Page {
+        order: Order::Time,
+        what: &|| format!("events of type `{}`", scan.event_type),
+        write: &|query| write_scan(query, scan, limit),
+    };
+    page.read(db).await.map(|(events, _)| events)
+}
+
+fn write_scan(query: &mut QueryBuilder<Sqlite>, scan: &Scan, limit: u32) {
     query
-        .push(" AND +position <= ")
-        .push_bind(parameter(settled));
+        .push(SELECT)
+        .push("event_type = ")
+        .push_bind(scan.event_type.to_string());
     if let Some(from) = scan.from {
         query.push(" AND created_at >= ").push_bind(bound(from));
     }
@@ -146,18 +169,81 @@ pub(super) async fn scan(
         query.push(", ").push_bind(parameter(position)).push(")");
     }
     query
-        .push(" ORDER BY created_at, position LIMIT ")
+        .push(" ORDER BY created_at, position")
+        .push(LIMIT)
         .push_bind(limit);
-    let rows = query
-        .build()
-        .fetch_all(pool)
-        .await
-        .map_err(|error| failed(&format!("events of type `{}`", scan.event_type), error))?;
-    events(&rows)
 }
 
-fn events(rows: &[SqliteRow]) -> Result<Vec<RecordedEvent>, ReadError> {
-    rows.iter().map(row::event).collect()
+/// A page of events: framed, or else row by row, which tells what is damaged.
+struct Page<'p> {
+    order: Order,
+    what: &'p (dyn Fn() -> String + Sync),
+    write: &'p (dyn Fn(&mut QueryBuilder<Sqlite>) + Sync),
+}
+
+impl Page<'_> {
+    /// The events, and where the log ended at that moment.
+    async fn read(
+        &self,
+        db: &mut SqliteConnection,
+    ) -> Result<(Vec<RecordedEvent>, Position), ReadError> {
+        let mut framed = QueryBuilder::new("SELECT ");
+        framed
+            .push(SETTLED)
+            .push(", ")
+            .push(frame::EVENTS)
+            .push(" FROM (");
+        (self.write)(&mut framed);
+        framed.push(")");
+        match framed.build().fetch_one(&mut *db).await {
+            Ok(row) => {
+                if let Some(events) = frame::events(&row, self.order) {
+                    return Ok((events, settled(&row)?));
+                }
+            }
+            // A page may be larger than SQLite's longest text.
+            Err(error) if is_too_big(&error) => {}
+            Err(error) => return Err(self.failed(error)),
+        }
+        self.read_rows(db).await
+    }
+
+    /// The end of the log is read first: what was committed then is complete up to it.
+    async fn read_rows(
+        &self,
+        db: &mut SqliteConnection,
+    ) -> Result<(Vec<RecordedEvent>, Position), ReadError> {
+        let head: i64 = sqlx::query_scalar(HEAD)
+            .fetch_one(&mut *db)
+            .await
+            .map_err(|error| self.failed(error))?;
+        let mut query = QueryBuilder::new("");
+        (self.write)(&mut query);
+        let rows = query
+            .build()
+            .fetch_all(db)
+            .await
+            .map_err(|error| self.failed(error))?;
+        let settled = row::position(head)?;
+        let mut events = rows.iter().map(row::event).collect::<Result<Vec<_>, _>>()?;
+        events.retain(|event| event.position <= settled);
+        Ok((events, settled))
+    }
+
+    fn failed(&self, source: sqlx::Error) -> ReadError {
+        failed(&(self.what)(), source)
+    }
+}
+
+fn settled(row: &SqliteRow) -> Result<Position, ReadError> {
+    let settled = row.try_get("settled");
+    row::position(settled.map_err(|error| failed("the end of the log", error))?)
+}
+
+/// SQLITE_TOOBIG.
+pub(super) fn is_too_big(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("18")
 }
 
 pub(super) fn failed(what: &str, source: sqlx::Error) -> ReadError {

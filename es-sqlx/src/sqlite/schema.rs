@@ -10,10 +10,16 @@ use crate::{OpenError, error::is_transient};
 const APPLICATION_ID: i64 = 0x6573_5f31;
 
 /// All migrations with their names, oldest first; the first is version 1.
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "events",
-    include_str!("../../migrations/sqlite/0001_events.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "events",
+        include_str!("../../migrations/sqlite/0001_events.sql"),
+    ),
+    (
+        "erasure",
+        include_str!("../../migrations/sqlite/0002_erasure.sql"),
+    ),
+];
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS es_migrations (
     version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT NOT NULL)";

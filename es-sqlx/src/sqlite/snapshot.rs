@@ -2,10 +2,13 @@
 
 use async_trait::async_trait;
 use chrono::DateTime;
-use es_core::{Json, ReadError, Snapshot, SnapshotError, SnapshotStore, StreamId, Version};
+use es_core::{
+    Json, ReadError, Snapshot, SnapshotError, SnapshotStore, StreamId, StreamVisitor, Version,
+    Visit,
+};
 use sqlx::Row;
 
-use super::{SqliteStore, read::failed, row::timestamp};
+use super::{SqliteStore, read::failed, row::timestamp, visit};
 use crate::error::is_transient;
 
 const LOAD: &str = "SELECT snapshot_id, version, created_at, state, fingerprint FROM snapshots
@@ -13,7 +16,9 @@ const LOAD: &str = "SELECT snapshot_id, version, created_at, state, fingerprint 
     ORDER BY version DESC LIMIT 1";
 const SAVE: &str = "INSERT INTO snapshots
     (snapshot_id, aggregate_id, aggregate_type, version, created_at, state, fingerprint)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+    WHERE coalesce((SELECT event_type FROM events WHERE aggregate_id = ?2
+                    ORDER BY event_version DESC LIMIT 1), '') <> '$stream_erased'
     ON CONFLICT (aggregate_id, version) DO UPDATE SET snapshot_id = excluded.snapshot_id,
     aggregate_type = excluded.aggregate_type, created_at = excluded.created_at,
     state = excluded.state, fingerprint = excluded.fingerprint";
@@ -69,7 +74,7 @@ impl SnapshotStore for SqliteStore {
             .bind(timestamp(snapshot.created_at))
             .bind(snapshot.state.as_str())
             .bind(snapshot.fingerprint.as_deref())
-            .execute(&self.0.writer)
+            .execute(&self.0.writer.pool)
             .await
             .map(|_| ())
             .map_err(|source| SnapshotError {
@@ -77,5 +82,16 @@ impl SnapshotStore for SqliteStore {
                 transient: is_transient(&source),
                 source: source.into(),
             })
+    }
+
+    async fn visit_stream(
+        &self,
+        visit: &Visit,
+        visitor: &mut dyn StreamVisitor,
+    ) -> Result<(), ReadError> {
+        let what = || format!("stream `{}`", visit.stream);
+        let db = self.0.readers.acquire().await;
+        let mut db = db.map_err(|error| failed(&what(), error))?;
+        visit::stream(&mut db, visit, visitor).await
     }
 }

@@ -6,7 +6,10 @@ use es_core::{
     Batch, CheckpointError, Claim, EventStore, ExpectedVersion, Json, NewEvent, Position, Progress,
     ProjectionId, ProjectionStore, StreamId,
 };
-use es_sqlx::{PgStore, postgres::PgBatch};
+use es_sqlx::{
+    PgStore,
+    postgres::{PgBatch, PgOptions},
+};
 use sqlx::Executor;
 use uuid::Uuid;
 
@@ -169,7 +172,11 @@ async fn on_a_pool_of_the_program_read_models_land_in_the_schema() {
         .await
         .unwrap();
     let schema = fresh_schema();
-    let store = PgStore::from_pool(pool.clone(), &schema).await.unwrap();
+    let store = PgOptions::from_pool(pool.clone())
+        .schema(&schema)
+        .connect()
+        .await
+        .unwrap();
     store.migrate().await.unwrap();
 
     let (claim, to) = ready(&store).await;

@@ -148,7 +148,7 @@ async fn a_damaged_row_is_named_without_its_content() {
         .append(&stream, ExpectedVersion::NoStream, &several(3))
         .await
         .unwrap();
-    meddle(&store, "DISABLE TRIGGER events_append_only").await;
+    meddle(&store, "DISABLE TRIGGER events_only_erased").await;
     let schema = store.schema();
     let damage =
         format!("UPDATE {schema}.events SET metadata = '\"swordfish\"' WHERE position = 2");

@@ -53,7 +53,14 @@ async fn the_default_isolation_does_not_matter() {
         .unwrap();
     let migrations = (0..6).map(|_| {
         let (pool, schema) = (pool.clone(), schema.clone());
-        tokio::spawn(async move { PgStore::from_pool(pool, &schema).await?.migrate().await })
+        tokio::spawn(async move {
+            PgOptions::from_pool(pool)
+                .schema(&schema)
+                .connect()
+                .await?
+                .migrate()
+                .await
+        })
     });
     for migration in migrations.collect::<Vec<_>>() {
         migration.await.unwrap().unwrap();
@@ -106,18 +113,12 @@ async fn a_newer_migration_is_refused() {
     let error = connect(&schema).await.unwrap_err();
 
     assert!(
-        matches!(
-            error,
-            OpenError::Newer {
-                found: 99,
-                known: 1,
-                ..
-            }
-        ),
+        matches!(error, OpenError::Newer { found: 99, .. }),
         "{error}"
     );
 }
 
+/// Seen to fail when `check_sequence` finds everything right.
 #[tokio::test]
 async fn sequence_misconfigured() {
     for (change, cure) in [
@@ -138,13 +139,23 @@ async fn sequence_misconfigured() {
         assert!(matches!(error, OpenError::Misconfigured { .. }), "{error}");
         assert!(error.to_string().contains(cure), "{error}");
     }
-    let schema = migrated().await;
-    meddle(format!(
-        "ALTER SEQUENCE {schema}.events_position_seq CACHE 20"
-    ))
-    .await;
-    let error = connect(&schema).await.unwrap_err();
-    assert!(error.to_string().contains("SET CACHE 1"), "{error}");
+    for (change, cure) in [
+        ("CACHE 20", "SET CACHE 1"),
+        ("INCREMENT BY 2", "SET INCREMENT BY 1"),
+        ("INCREMENT BY -1", "SET INCREMENT BY 1"),
+        ("CYCLE", "NO CYCLE"),
+    ] {
+        let schema = migrated().await;
+        meddle(format!(
+            "ALTER SEQUENCE {schema}.events_position_seq {change}"
+        ))
+        .await;
+
+        let error = connect(&schema).await.unwrap_err();
+
+        assert!(matches!(error, OpenError::Misconfigured { .. }), "{error}");
+        assert!(error.to_string().contains(cure), "{error}");
+    }
 }
 
 /// As after a copy of the rows without the sequence: new positions would collide, or come below.
@@ -215,7 +226,11 @@ async fn a_role_that_may_not_create_schemas_can_migrate_its_own() {
         .await
         .unwrap();
 
-    let store = PgStore::from_pool(session.clone(), &schema).await.unwrap();
+    let store = PgOptions::from_pool(session.clone())
+        .schema(&schema)
+        .connect()
+        .await
+        .unwrap();
     store.migrate().await.unwrap();
     store.migrate().await.unwrap();
 
@@ -226,6 +241,12 @@ async fn a_role_that_may_not_create_schemas_can_migrate_its_own() {
 #[tokio::test]
 async fn events_cannot_be_changed_or_deleted() {
     let store = fresh_store().await;
+    let lamp = StreamId::new("lamp", Uuid::now_v7());
+    let event = NewEvent::new("switched", Json::parse("{}").unwrap());
+    store
+        .append(&lamp, ExpectedVersion::NoStream, &[event])
+        .await
+        .unwrap();
     for sql in [
         "UPDATE events SET event_type = 'x'",
         "DELETE FROM events",

@@ -1,18 +1,18 @@
 //! Many writers, some of whom change their minds.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::{Duration, Instant};
 
-use es_core::{
-    AppendError, EventStore, ExpectedVersion, Filter, Json, NewEvent, Position, StreamId, Version,
-};
+use chrono::{TimeDelta, Utc};
+use es_core::{AppendError, EventStore, ExpectedVersion, StreamId, Version};
 use es_sqlx::{PgStore, postgres::PgOptions};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use uuid::Uuid;
 
+use self::oracle::{Tallies, Tally, below, finish, follow, lamp, several};
 use crate::postgres_server::{fresh_schema, fresh_store, url};
 
-fn event() -> NewEvent {
-    NewEvent::new("switched", Json::parse("{}").unwrap())
-}
+#[path = "../oracle/mod.rs"]
+mod oracle;
 
 /// Two processes, as far as the database can tell: two pools.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +27,7 @@ async fn no_update_is_lost_between_two_stores() {
     };
     let (one, two) = (open().await, open().await);
     one.migrate().await.unwrap();
-    let stream = StreamId::new("lamp", Uuid::now_v7());
+    let stream = lamp();
 
     let count = async |store: PgStore| {
         for _ in 0..200 {
@@ -37,7 +37,7 @@ async fn no_update_is_lost_between_two_stores() {
                     Err(error) => panic!("{error}"),
                 };
                 match store
-                    .append(&stream, ExpectedVersion::Exact(version), &[event()])
+                    .append(&stream, ExpectedVersion::Exact(version), &several(1))
                     .await
                 {
                     Ok(_) => break,
@@ -57,81 +57,131 @@ async fn no_update_is_lost_between_two_stores() {
     assert_eq!(versions, (1..=400).collect::<Vec<_>>());
 }
 
-/// Eight writers of real and of rolled-back rows, and a reader that must see each once, in order.
-/// Seen to fail within a second when `State::learn` returns `high` at once.
+const WRITERS: usize = 16;
+const LAG_MAX: TimeDelta = TimeDelta::seconds(5);
+
+/// How long: 4 s unless `ES_SOAK_SECONDS` says more.
+fn duration() -> Duration {
+    let seconds = std::env::var("ES_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(4, |seconds| seconds.parse().unwrap()))
+}
+
+/// Half of the writers keep raw transactions open for a moment and roll some back, half append through
+/// the store to the same few streams and lose to each other. A reader sees each event once, in order,
+/// and soon. Seen to fail within a second when `State::learn` returns `high` at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_soak() {
     let store = fresh_store().await;
-    let writers = (0..8).map(|_| {
+    let reader = tokio::spawn({
         let store = store.clone();
-        tokio::spawn(async move { write(&store).await })
+        async move {
+            let mut lag = TimeDelta::zero();
+            let seen = follow(&store, 50, |event| {
+                lag = lag.max(Utc::now() - event.created_at)
+            });
+            let model = seen.await;
+            (model, lag)
+        }
     });
-    let writers: Vec<_> = writers.collect();
-    let reader = tokio::spawn(read_all(store.clone()));
-
-    let mut written = 0;
-    for writer in writers {
-        written += writer.await.unwrap();
+    let end = Instant::now() + duration();
+    let writers = (0..WRITERS).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            match n % 2 {
+                0 => (hesitate(&store, end).await, 0),
+                _ => compete(&store, end).await,
+            }
+        })
+    });
+    let (mut written, mut conflicts) = (0, 0);
+    for writer in writers.collect::<Vec<_>>() {
+        let (events, lost) = writer.await.unwrap();
+        written += events;
+        conflicts += lost;
     }
-    let last = StreamId::new("end", Uuid::now_v7());
-    store
-        .append(&last, ExpectedVersion::NoStream, &[event()])
+    finish(&store).await;
+
+    let (model, lag) = tokio::time::timeout(Duration::from_secs(30), reader)
+        .await
+        .expect("the reader must reach the end")
+        .unwrap();
+    let count: i64 = model.tallies.values().map(|tally| tally.count).sum();
+    assert_eq!(count, written + 1, "what was acknowledged, and no more");
+    let sql = format!(
+        "SELECT aggregate_id, max(event_version)::bigint, count(*) FROM {}.events GROUP BY 1",
+        store.schema()
+    );
+    let fold: Vec<(Uuid, i64, i64)> = sqlx::query_as(AssertSqlSafe(sql))
+        .fetch_all(store.pool())
         .await
         .unwrap();
-
-    let seen = tokio::time::timeout(Duration::from_secs(30), reader).await;
-    assert_eq!(
-        seen.expect("the reader must reach the end").unwrap(),
-        written + 1
-    );
+    let fold = fold.into_iter();
+    let fold: Tallies = fold
+        .map(|(id, version, count)| (id, Tally { version, count }))
+        .collect();
+    assert_eq!(model.tallies, fold);
+    assert!(written > 100 && conflicts > 0, "{written}, {conflicts}");
+    // A transaction is open for 200 ms at most.
+    assert!(lag < LAG_MAX, "{lag}");
 }
 
-/// Holds transactions open for a moment; every fourth is rolled back.
-async fn write(store: &PgStore) -> usize {
+/// One transaction in twenty takes its time, one in ten is rolled back, a few change their minds half-way.
+async fn hesitate(store: &PgStore, end: Instant) -> i64 {
+    let mut session = PgConnection::connect(&url()).await.unwrap();
+    let path = format!("SET search_path TO {}", store.schema());
+    session.execute(AssertSqlSafe(path)).await.unwrap();
     let insert = "INSERT INTO events
         (event_id, aggregate_id, aggregate_type, event_type, event_version, event_data)
         VALUES ($1, $2, 'lamp', 'switched', $3, '{}')";
     let (aggregate, mut version) = (Uuid::now_v7(), 0);
-    for round in 0..60 {
-        let mut transaction = store.pool().begin().await.unwrap();
-        sqlx::query(insert)
-            .bind(Uuid::now_v7())
-            .bind(aggregate)
-            .bind(version + 1)
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(
-            u64::from(Uuid::now_v7().as_bytes()[15]) / 16,
-        ))
-        .await;
-        if round % 4 == 3 {
-            transaction.rollback().await.unwrap();
+    while Instant::now() < end {
+        session.execute("BEGIN; SAVEPOINT here").await.unwrap();
+        for again in [below(10) == 0, false] {
+            sqlx::query(insert)
+                .bind(Uuid::now_v7())
+                .bind(aggregate)
+                .bind(version + 1)
+                .execute(&mut session)
+                .await
+                .unwrap();
+            if !again {
+                break;
+            }
+            session.execute("ROLLBACK TO SAVEPOINT here").await.unwrap();
+        }
+        let open = if below(20) == 0 { 200 } else { below(15) };
+        tokio::time::sleep(Duration::from_millis(open)).await;
+        if below(10) == 0 {
+            session.execute("ROLLBACK").await.unwrap();
         } else {
-            transaction.commit().await.unwrap();
+            session.execute("COMMIT").await.unwrap();
             version += 1;
         }
     }
-    usize::try_from(version).unwrap()
+    i64::from(version)
 }
 
-async fn read_all(store: PgStore) -> usize {
-    let (mut after, mut count) = (Position::START, 0);
-    let mut versions = HashMap::<Uuid, u32>::new();
-    loop {
-        let page = store.read_log(&Filter::All, after, 7).await.unwrap();
-        for event in &page.events {
-            assert!(event.position > after, "{} after {after}", event.position);
-            after = event.position;
-            count += 1;
-            if event.aggregate_type == "end" {
-                return count;
+/// Appends to one of eight streams at the version seen last; tells how many events, and how often
+/// another was faster.
+async fn compete(store: &PgStore, end: Instant) -> (i64, i64) {
+    let mut versions = [Version::EMPTY; 8];
+    let (mut written, mut conflicts) = (0, 0);
+    while Instant::now() < end {
+        let n = usize::try_from(below(8)).unwrap();
+        let stream = StreamId::new("lamp", Uuid::from_u128(n as u128 + 1));
+        let expected = ExpectedVersion::Exact(versions[n]);
+        versions[n] = match store.append(&stream, expected, &several(2)).await {
+            Ok(appended) => {
+                written += 2;
+                appended.version
             }
-            let version = versions.entry(event.aggregate_id).or_default();
-            *version += 1;
-            assert_eq!(event.event_version.get(), *version, "lost or out of order");
-        }
-        after = page.covered;
-        store.wait_for_events(after).await.unwrap();
+            Err(AppendError::Conflict { actual, .. }) => {
+                conflicts += 1;
+                actual
+            }
+            Err(error) => panic!("{error:?}"),
+        };
+        tokio::time::sleep(Duration::from_millis(below(15))).await;
     }
+    (written, conflicts)
 }

@@ -1,0 +1,198 @@
+//! Transactions of the program, with appends inside.
+
+use std::fmt;
+
+use es_core::{Append, AppendError, Appended, ExpectedVersion, NewEvent, Position, StreamId};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio::runtime::Handle;
+
+use super::{SqliteStore, admit::Begin, record};
+
+/// A write transaction on a [`SqliteStore`] for events and tables of the program together: an outbox,
+/// say. Dropping it rolls back.
+///
+/// It holds the write lock: nobody else appends until it ends, so keep it short, and do not append
+/// through the store from inside. Statements that end the transaction themselves (`COMMIT`,
+/// `ON CONFLICT ROLLBACK`) must not be used.
+///
+/// ```
+/// use es_core::{EventStore, ExpectedVersion, Json, NewEvent, StreamId};
+/// use es_sqlx::SqliteStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = SqliteStore::in_memory().await?;
+/// let order = StreamId::new("order", uuid::Uuid::now_v7());
+/// let paid = NewEvent::new("paid", Json::parse("{}")?);
+///
+/// let mut transaction = store.begin().await?;
+/// sqlx::raw_sql("CREATE TABLE outbox (letter TEXT); INSERT INTO outbox VALUES ('receipt')")
+///     .execute(transaction.connection())
+///     .await?;
+/// transaction.append(&order, ExpectedVersion::NoStream, &[paid]).await?;
+/// transaction.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct SqliteTransaction {
+    /// `None` only once it has ended.
+    transaction: Option<Transaction<'static, Sqlite>>,
+    store: SqliteStore,
+    /// The last position it has used.
+    position: Position,
+    /// Whether an append has begun and not ended.
+    torn: bool,
+    runtime: Handle,
+}
+
+impl SqliteTransaction {
+    /// The connection inside the transaction.
+    pub fn connection(&mut self) -> &mut SqliteConnection {
+        match &mut self.transaction {
+            Some(transaction) => transaction,
+            None => unreachable!("what ends the transaction consumes it"),
+        }
+    }
+
+    /// Adds `events` to the end of `stream`, as [`EventStore::append`](es_core::EventStore::append)
+    /// does, when the transaction commits. If its future is dropped the transaction cannot commit any
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]. After all but `Backend` the transaction is as it was before.
+    pub async fn append(
+        &mut self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: &[NewEvent],
+    ) -> Result<Appended, AppendError> {
+        let append = checked(stream, expected, events)?;
+        let appended = self.all(&[append]).await?;
+        Ok(appended[0])
+    }
+
+    /// All of `appends` or none of them, as
+    /// [`EventStore::append_all`](es_core::EventStore::append_all) does, when the transaction commits.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub async fn append_all(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        es_core::check_appends(appends)?;
+        match appends.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.all(appends).await,
+        }
+    }
+
+    async fn all(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        let store = self.store.clone();
+        self.torn = true;
+        let result = record::all(
+            &store.0.writer,
+            self.connection(),
+            Begin::Savepoint,
+            appends,
+        );
+        let result = result.await;
+        // SQLite may have ended the transaction by itself.
+        self.torn = matches!(result, Err(AppendError::Backend { .. }));
+        let appended = result?;
+        let last = appended.iter().map(|appended| appended.position).max();
+        self.position = self.position.max(last.unwrap_or_default());
+        Ok(appended)
+    }
+
+    /// Makes everything visible together.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says; nothing was kept then.
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.torn {
+            let problem = "an append in this transaction failed or was dropped";
+            return Err(sqlx::Error::Protocol(problem.to_owned()));
+        }
+        if let Some(transaction) = self.transaction.take() {
+            transaction.commit().await?;
+            self.store.0.writer.push(self.position);
+        }
+        Ok(())
+    }
+
+    /// Throws everything away.
+    ///
+    /// # Errors
+    ///
+    /// None: a transaction that SQLite has already ended is rolled back too.
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        drop(self);
+        Ok(())
+    }
+}
+
+/// The driver gives the connection back in a task, also where the transaction is dropped on a thread
+/// that has no runtime.
+impl Drop for SqliteTransaction {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        drop(self.transaction.take());
+    }
+}
+
+impl fmt::Debug for SqliteTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SqliteTransaction")
+            .field(&self.store)
+            .finish()
+    }
+}
+
+impl SqliteStore {
+    /// Begins a transaction, with the write lock.
+    ///
+    /// # Errors
+    ///
+    /// What the driver says.
+    pub async fn begin(&self) -> Result<SqliteTransaction, sqlx::Error> {
+        Ok(SqliteTransaction {
+            transaction: Some(self.0.writer.pool.begin_with("BEGIN IMMEDIATE").await?),
+            store: self.clone(),
+            position: Position::START,
+            torn: false,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// Adds `events` to the end of `stream` when the transaction commits that is open on `connection`,
+    /// which may be any connection to the same file. Begin it with `BEGIN IMMEDIATE`: one that has read
+    /// before it writes fails, transiently, if somebody else has written in between.
+    ///
+    /// With [`SqliteStore::begin`] those who wait in this process are woken by the commit; here they
+    /// find the events by looking. If the future is dropped, roll the transaction back.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]. After all but `Backend` the transaction is as it was before.
+    pub async fn append_in(
+        &self,
+        connection: &mut SqliteConnection,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: &[NewEvent],
+    ) -> Result<Appended, AppendError> {
+        let append = checked(stream, expected, events)?;
+        let appended = record::all(&self.0.writer, connection, Begin::Savepoint, &[append]).await?;
+        Ok(appended[0])
+    }
+}
+
+fn checked(
+    stream: &StreamId,
+    expected: ExpectedVersion,
+    events: &[NewEvent],
+) -> Result<Append, AppendError> {
+    es_core::check_append(stream, events)?;
+    Ok(Append::new(stream.clone(), expected, events.to_vec()))
+}

@@ -1,0 +1,225 @@
+//! Group commit: appends that wait at the same time share a statement, and nothing else.
+
+use std::time::Duration;
+
+use es_core::{AppendError, EventStore, ExpectedVersion, Json, NewEvent, StreamId, Version};
+use es_sqlx::PgStore;
+use futures::future::join_all;
+use sqlx::Executor;
+use uuid::Uuid;
+
+use crate::postgres_server::fresh_store;
+
+fn lamp() -> StreamId {
+    StreamId::new("lamp", Uuid::now_v7())
+}
+
+fn event() -> NewEvent {
+    NewEvent::new("switched", Json::parse(r#"{"on":true}"#).unwrap())
+}
+
+/// How many transactions have written events: each draws one id.
+async fn transactions(store: &PgStore) -> i64 {
+    sqlx::query_scalar("SELECT count(DISTINCT xmin::text) FROM events")
+        .fetch_one(store.pool())
+        .await
+        .unwrap()
+}
+
+/// Seen to fail with groups of one append.
+#[tokio::test]
+async fn appends_that_come_together_share_transactions() {
+    let store = fresh_store().await;
+    let streams: Vec<_> = (0..200).map(|_| lamp()).collect();
+
+    let appends = streams.iter().map(|stream| async {
+        store
+            .append(stream, ExpectedVersion::NoStream, &[event()])
+            .await
+    });
+    for appended in join_all(appends).await {
+        assert_eq!(appended.unwrap().version, Version::new(1));
+    }
+
+    let transactions = transactions(&store).await;
+    assert!(transactions < 100, "{transactions} for 200 appends");
+}
+
+/// Bad ones of every kind in the midst of good ones: a conflict, content that is not JSON, an id that is
+/// taken. Seen to fail when a group that failed is answered as one.
+#[tokio::test]
+async fn what_is_wrong_with_one_is_no_business_of_the_others() {
+    let store = fresh_store().await;
+    let known = lamp();
+    let first = event();
+    store
+        .append(
+            &known,
+            ExpectedVersion::NoStream,
+            std::slice::from_ref(&first),
+        )
+        .await
+        .unwrap();
+    let append = async |nth: usize| {
+        let (stream, event) = match nth % 4 {
+            0 => (known.clone(), event()),
+            1 => (lamp(), NewEvent::new("switched", Json::from_stored("{"))),
+            2 => (lamp(), first.clone()),
+            _ => (lamp(), event()),
+        };
+        store
+            .append(&stream, ExpectedVersion::NoStream, &[event])
+            .await
+    };
+
+    let answers = join_all((0..80).map(append)).await;
+
+    for (answer, nth) in answers.into_iter().zip(0..) {
+        match (nth % 4, answer) {
+            (0, Err(AppendError::Conflict { actual, .. })) => assert_eq!(actual, Version::new(1)),
+            (1, Err(AppendError::Invalid { .. })) => {}
+            (2, Err(AppendError::DuplicateId { event_id, .. })) => {
+                assert_eq!(event_id, first.event_id);
+            }
+            (3, Ok(appended)) => assert_eq!(appended.version, Version::new(1)),
+            (_, answer) => panic!("append {nth}: {answer:?}"),
+        }
+    }
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM events")
+        .fetch_one(store.pool())
+        .await
+        .unwrap();
+    assert_eq!(count, 21);
+}
+
+/// Those who call one after another are recorded one after another, whatever else is going on.
+#[tokio::test]
+async fn the_order_of_calls_is_the_order_of_a_stream() {
+    let store = fresh_store().await;
+    let stream = lamp();
+    let events: Vec<_> = (0..100).map(|_| event()).collect();
+
+    // `join_all` polls them in this order, so this is the order in which they enter the queue.
+    let appends = events.iter().map(|event| async {
+        store
+            .append(&stream, ExpectedVersion::Any, std::slice::from_ref(event))
+            .await
+            .unwrap()
+    });
+    let noise = (0..100).map(|_| async {
+        store
+            .append(&lamp(), ExpectedVersion::Any, &[event()])
+            .await
+            .unwrap()
+    });
+    // The first append asks the database about inline projections; from then on nobody waits before the queue.
+    store
+        .append(&lamp(), ExpectedVersion::Any, &[event()])
+        .await
+        .unwrap();
+    let (appended, _) = tokio::join!(join_all(appends), join_all(noise));
+
+    let versions: Vec<u32> = appended.iter().map(|a| a.version.get()).collect();
+    assert_eq!(versions, (1..=100).collect::<Vec<_>>());
+    let recorded = store
+        .read_stream(&stream, Version::EMPTY, 1_000)
+        .await
+        .unwrap();
+    assert!(
+        recorded
+            .iter()
+            .map(|e| e.event_id)
+            .eq(events.iter().map(|e| e.event_id))
+    );
+}
+
+/// A hot stream has one append in each group, so others are not queued up behind all of it. Seen to fail
+/// with one line for all streams.
+#[tokio::test]
+async fn a_hot_stream_does_not_hold_up_the_others() {
+    let store = fresh_store().await;
+    let (hot, cold) = (lamp(), lamp());
+    store
+        .append(&lamp(), ExpectedVersion::Any, &[event()])
+        .await
+        .unwrap();
+
+    let rush = (0..300).map(|_| async {
+        store
+            .append(&hot, ExpectedVersion::Any, &[event()])
+            .await
+            .unwrap()
+    });
+    let late = async {
+        tokio::task::yield_now().await;
+        store
+            .append(&cold, ExpectedVersion::NoStream, &[event()])
+            .await
+            .unwrap();
+        store
+            .read_stream(&hot, Version::EMPTY, 1_000)
+            .await
+            .unwrap()
+            .len()
+    };
+    let (_, before) = tokio::join!(join_all(rush), late);
+
+    assert!(before < 150, "{before} of 300 hot appends went first");
+}
+
+#[tokio::test]
+async fn closing_records_what_waits_and_refuses_what_comes() {
+    let store = fresh_store().await;
+    let again = store.clone();
+    let waiting: Vec<_> = (0..50)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .append(&lamp(), ExpectedVersion::NoStream, &[event()])
+                    .await
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+
+    store.close().await;
+
+    for append in waiting {
+        append.await.unwrap().unwrap();
+    }
+    let late = again
+        .append(&lamp(), ExpectedVersion::NoStream, &[event()])
+        .await
+        .unwrap_err();
+    assert!(matches!(late, AppendError::Backend { .. }), "{late:?}");
+    assert!(!late.is_retryable(), "{late:?}");
+}
+
+/// An idle connection that the server has closed is replaced without anybody noticing. Seen to fail
+/// without asking once more.
+#[tokio::test]
+async fn connections_that_were_closed_are_replaced() {
+    let store = fresh_store().await;
+    let stream = lamp();
+    for expected in 0..5 {
+        store
+            .append(
+                &stream,
+                ExpectedVersion::Exact(Version::new(expected)),
+                &[event()],
+            )
+            .await
+            .unwrap();
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE pid <> pg_backend_pid() AND query LIKE '%' || current_schema() || '%INSERT INTO%'";
+        store.pool().execute(cut).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let events = store
+        .read_stream(&stream, Version::EMPTY, 10)
+        .await
+        .unwrap();
+    assert_eq!(events.len(), 5);
+}
