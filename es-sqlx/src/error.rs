@@ -98,12 +98,13 @@ impl OpenError {
     }
 }
 
-/// Whether the same statement may succeed later: lost connections, time-outs, and the codes that
+/// Whether the same statement may succeed later: lost or confused connections, time-outs, and the codes that
 /// say "try again" (Postgres 25P03, 40001, 40P01, 55P03, 57P01–03, 53xxx; SQLITE_BUSY, SQLITE_LOCKED).
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
@@ -129,7 +130,7 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
 #[cfg(feature = "postgres")]
 pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) => true,
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
         // admin_shutdown, crash_shutdown: said to a connection that was idle before.
         sqlx::Error::Database(database) => {
             matches!(database.code().as_deref(), Some("57P01" | "57P02"))

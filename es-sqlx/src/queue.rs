@@ -5,6 +5,8 @@
 //!
 //! - In one group each stream occurs once, so a conflict of one append is no business of the others,
 //!   and the appends of a stream are recorded in the order in which they came.
+//! - An append that takes long (a large one, or one that waits for somebody else's transaction) gives its
+//!   lane to the others.
 //! - Streams take turns: a hot one has one append in each group, like any other.
 //! - The queue is bounded. Who finds it full waits before entering it.
 //! - What waits is recorded even if its caller goes away, and before the store closes.
@@ -13,7 +15,9 @@ use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     future::Future,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use es_core::{Append, AppendError, Appended};
@@ -21,6 +25,8 @@ use futures::FutureExt;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::yield_now,
+    time::timeout,
 };
 use tracing::Instrument;
 use uuid::Uuid;
@@ -28,17 +34,26 @@ use uuid::Uuid;
 /// How many appends may wait. Beyond this, more in the queue only makes each of them later.
 const WAITING_MAX: usize = 1_024;
 
+/// From then on nobody waits any more for a lane that is busy, with a large append or one that has to wait
+/// for the transaction of somebody else.
+const SLOW: Duration = Duration::from_millis(10);
+
 /// What one append is answered.
 pub(crate) type Answer = Result<Appended, AppendError>;
 
-/// Records groups of appends, each group in one transaction, each stream once in a group.
+/// Records appends.
 pub(crate) trait Recorder: Clone + Send + Sync + 'static {
-    /// Whether dropping the future of [`record`](Self::record) records everything or nothing and leaves
+    /// Whether dropping the future of [`alone`](Self::alone) records everything or nothing and leaves
     /// no mess. Then an append that finds nobody waiting needs no task of its own.
     const MAY_BE_DROPPED: bool;
 
-    /// Answers each of `group`, in the same order. An append that is refused must not touch the others.
-    fn record(&self, group: Vec<Append>) -> impl Future<Output = Vec<Answer>> + Send;
+    /// Records appends to different streams in one transaction and answers each, in the same order. One
+    /// that is refused must not touch the others. `None` if nothing was recorded because one of them
+    /// stood in the way: then each is recorded alone.
+    fn group(&self, appends: &[Append]) -> impl Future<Output = Option<Vec<Answer>>> + Send;
+
+    /// Records one append.
+    fn alone(&self, append: &Append) -> impl Future<Output = Answer> + Send;
 }
 
 /// How large a group may become.
@@ -102,9 +117,14 @@ impl<R: Recorder> Queue<R> {
     pub(crate) async fn append(&self, append: Append) -> Option<Answer> {
         let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
         if R::MAY_BE_DROPPED
-            && let Some(_alone) = Alone::enter(self, append.stream.aggregate_id)
+            && let Some(mut lane) = Alone::enter(self, append.stream.aggregate_id)
         {
-            return self.recorder.record(vec![append]).await.pop();
+            let mut recording = pin!(self.recorder.alone(&append));
+            if let Ok(answer) = timeout(SLOW, &mut recording).await {
+                return Some(answer);
+            }
+            lane.leave();
+            return Some(recording.await);
         }
         let (answer, answered) = oneshot::channel();
         self.enter(Waiting {
@@ -133,20 +153,48 @@ impl<R: Recorder> Queue<R> {
                 state.ready.push_back(stream);
             }
         }
-        if !state.ready.is_empty() && state.lanes_busy < self.limits.lanes {
-            state.lanes_busy += 1;
-            drop(state);
-            self.open_lane();
-        }
+        drop(state);
+        self.call_lane();
     }
 
-    /// The lane has been counted as busy.
-    fn open_lane(&self) {
+    /// Sees to it that what is ready is recorded.
+    fn call_lane(&self) {
+        let mut state = self.state();
+        // Where there is no runtime nobody can be waiting any more.
+        if state.ready.is_empty()
+            || state.lanes_busy >= self.limits.lanes
+            || Handle::try_current().is_err()
+        {
+            return;
+        }
+        state.lanes_busy += 1;
+        drop(state);
         let lane = Lane {
             queue: self.clone(),
             left: false,
         };
         tokio::spawn(async move { lane.run().await }.in_current_span());
+    }
+
+    fn leave_lane(&self) {
+        self.state().lanes_busy -= 1;
+        self.call_lane();
+    }
+
+    /// One of a group that could not be recorded together. It holds up nobody but its own stream.
+    fn apart(&self, waiting: Waiting) {
+        let queue = self.clone();
+        let alone = async move {
+            let turn = Turn {
+                queue: &queue,
+                streams: vec![waiting.stream()],
+            };
+            let answer = queue.recorder.alone(&waiting.append).await;
+            drop(turn);
+            let _ = waiting.answer.send(answer);
+            queue.call_lane();
+        };
+        tokio::spawn(alone.in_current_span());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -155,11 +203,11 @@ impl<R: Recorder> Queue<R> {
     }
 }
 
-/// An append that found nobody waiting, and has a lane for itself. Dropped, it leaves the lane to those
-/// who came meanwhile.
+/// An append that found nobody waiting, and has a lane for itself.
 struct Alone<'a, R: Recorder> {
     queue: &'a Queue<R>,
     stream: Uuid,
+    left: bool,
 }
 
 impl<'a, R: Recorder> Alone<'a, R> {
@@ -171,19 +219,27 @@ impl<'a, R: Recorder> Alone<'a, R> {
         }
         state.lanes_busy += 1;
         state.streams.insert(stream, VecDeque::new());
-        Some(Self { queue, stream })
+        Some(Self {
+            queue,
+            stream,
+            left: false,
+        })
+    }
+
+    fn leave(&mut self) {
+        self.left = true;
+        self.queue.leave_lane();
     }
 }
 
 impl<R: Recorder> Drop for Alone<'_, R> {
     fn drop(&mut self) {
-        let mut state = self.queue.state();
-        state.give_back(self.stream);
-        if state.ready.is_empty() || Handle::try_current().is_err() {
-            state.lanes_busy -= 1;
+        self.queue.state().give_back(self.stream);
+        if self.left {
+            // Its stream may have become ready when no lane was open.
+            self.queue.call_lane();
         } else {
-            drop(state);
-            self.queue.open_lane();
+            self.queue.leave_lane();
         }
     }
 }
@@ -196,26 +252,65 @@ struct Lane<R: Recorder> {
 
 impl<R: Recorder> Lane<R> {
     async fn run(mut self) {
-        while let Some(group) = self.next() {
-            let turn = Turn {
-                queue: &self.queue,
+        while !self.left
+            && let Some(group) = self.next()
+        {
+            let mut turn = Turn {
+                queue: &self.queue.clone(),
                 streams: group.iter().map(Waiting::stream).collect(),
             };
             let (appends, callers): (Vec<_>, Vec<_>) = group
                 .into_iter()
                 .map(|waiting| (waiting.append, (waiting.answer, waiting.room)))
                 .unzip();
-            let recording = self.queue.recorder.record(appends);
-            // After a panic (of a projection, say) the callers hear that it stopped; others go on.
-            let recorded = AssertUnwindSafe(recording).catch_unwind().await;
-            // The next append of each stream may go before its caller hears of this one.
-            drop(turn);
-            for ((answer, _room), recorded) in callers.into_iter().zip(recorded.unwrap_or_default())
-            {
-                // A caller who has gone away does not want to know.
-                let _ = answer.send(recorded);
+            match self.record(&appends).await {
+                Some(answers) => {
+                    // The next append of each stream may go before its caller hears of this one.
+                    drop(turn);
+                    let were_several = callers.len() > 1;
+                    for ((answer, _room), recorded) in callers.into_iter().zip(answers) {
+                        // A caller who has gone away does not want to know.
+                        let _ = answer.send(recorded);
+                    }
+                    if were_several {
+                        // Those who are ready to run may have their next append ready at once. Else the
+                        // first of them would go alone, and all others after it.
+                        yield_now().await;
+                    }
+                }
+                None => {
+                    turn.streams.clear();
+                    for (append, (answer, room)) in appends.into_iter().zip(callers) {
+                        self.queue.apart(Waiting {
+                            append,
+                            answer,
+                            room,
+                        });
+                    }
+                }
             }
         }
+    }
+
+    /// After a panic there are no answers: the callers hear that it stopped, and others go on.
+    async fn record(&mut self, appends: &[Append]) -> Option<Vec<Answer>> {
+        let recorder = self.queue.recorder.clone();
+        let recording = async {
+            match appends {
+                [append] => Some(vec![recorder.alone(append).await]),
+                appends => recorder.group(appends).await,
+            }
+        };
+        let mut recording = pin!(AssertUnwindSafe(recording).catch_unwind());
+        let recorded = match timeout(SLOW, &mut recording).await {
+            Ok(recorded) => recorded,
+            Err(_) => {
+                self.left = true;
+                self.queue.leave_lane();
+                recording.await
+            }
+        };
+        recorded.unwrap_or_else(|_| Some(Vec::new()))
     }
 
     /// The next group. With nothing to do the lane is left under the same lock: who comes now starts
@@ -235,7 +330,9 @@ impl<R: Recorder> Lane<R> {
 /// A runtime that stops drops its tasks half-way; the store may live on in another one.
 impl<R: Recorder> Drop for Lane<R> {
     fn drop(&mut self) {
-        if !self.left {
+        if self.left {
+            self.queue.call_lane();
+        } else {
             self.queue.state().lanes_busy -= 1;
         }
     }

@@ -15,7 +15,8 @@ pub(super) fn parse(url: &str) -> Result<(PgConnectOptions, String), OpenError> 
     let options =
         PgConnectOptions::from_str(url).map_err(|_| invalid("it cannot be read as a URL"))?;
     let address = shown(&options);
-    Ok((options, address))
+    // Postgres 12 and newer writes floats exactly without being asked, and pgbouncer would refuse to be asked.
+    Ok((options.extra_float_digits(None), address))
 }
 
 /// Host, port and database of a connection.

@@ -19,7 +19,8 @@ use crate::error::is_transient;
 ///
 /// $1–$6 the appends: stream, its type, the exact version expected, or NULL, the lowest version
 /// expected, how many events, whether to look for their ids first; $7–$13 the events: their append,
-/// their place in it, and their content; $14 whether all must be admitted for any to be recorded. A
+/// their place in it, and their content; $14 whether all must be admitted for any to be recorded; $15
+/// how long to wait for a lock, or NULL. A
 /// writer who expects an exact version need not look: a repetition finds another version. Conflicts are
 /// decided before the INSERT, so that they draw no positions.
 ///
@@ -35,8 +36,10 @@ pub(super) fn sql(schema: &str) -> String {
     );
     let erased = StreamErased::EVENT_TYPE;
     format!(
-        "WITH a AS (
-           SELECT * FROM unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[]),
+        "WITH patience AS MATERIALIZED (
+           SELECT set_config('lock_timeout', coalesce($15, current_setting('lock_timeout')), true)),
+         a AS (
+           SELECT a.* FROM patience, unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[]),
                                 (SELECT $4::int[]), (SELECT $5::int[]), (SELECT $6::bool[]))
              WITH ORDINALITY AS a(id, type, exact, lowest, size, look, i)),
          u AS (
@@ -98,18 +101,49 @@ pub(super) enum Verdict {
     Refused(AppendError),
 }
 
-/// Sends the statement. If `look`, all event ids are looked for first; if `together`, all appends are
-/// recorded or none. Each must be to another stream.
+/// How the statement goes about it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// Look for all event ids first.
+    pub(super) look: bool,
+    /// Record all appends or none.
+    pub(super) together: bool,
+    /// How long to wait for the transaction of somebody else who is adding to one of the streams.
+    /// `None` leaves the connection's `lock_timeout` as it is.
+    pub(super) patience: Option<&'static str>,
+}
+
+impl Ask {
+    /// Appends that have nothing to do with each other: one that must wait may not hold up the others.
+    pub(super) const GROUP: Self = Self {
+        look: false,
+        together: false,
+        patience: Some("50ms"),
+    };
+    /// One append that could not be recorded in the simple way.
+    pub(super) const ALONE: Self = Self {
+        look: true,
+        together: false,
+        patience: None,
+    };
+    /// Appends that belong together.
+    pub(super) const TOGETHER: Self = Self {
+        look: false,
+        together: true,
+        patience: None,
+    };
+}
+
+/// Sends the statement. Each append must be to another stream.
 pub(super) async fn ask<'a>(
     connection: impl PgExecutor<'a>,
     sql: &Arc<str>,
     appends: &[Append],
-    look: bool,
-    together: bool,
+    how: Ask,
 ) -> Result<Vec<Verdict>, sqlx::Error> {
     let mut columns = Columns::default();
     for (append, i) in appends.iter().zip(1..) {
-        columns.push(append, i, look);
+        columns.push(append, i, how.look);
     }
     let answers: Vec<Answer> = sqlx::query_as(AssertSqlSafe(Arc::clone(sql)))
         .bind(columns.streams)
@@ -125,7 +159,8 @@ pub(super) async fn ask<'a>(
         .bind(columns.data)
         .bind(columns.schema_versions)
         .bind(columns.metadata)
-        .bind(together)
+        .bind(how.together)
+        .bind(how.patience)
         .fetch_all(connection)
         .await?;
     let mut verdicts: Vec<_> = appends.iter().map(|_| Verdict::Admitted).collect();

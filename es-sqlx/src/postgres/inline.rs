@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use es_core::{
     Append, AppendError, Appended, BoxError, Chain, Inline, ProjectionId, RecordedEvent, Version,
 };
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -61,15 +61,33 @@ impl Projections {
     /// Refuses to append where a projection that must run inside would be left out. The database is
     /// asked once.
     pub(super) async fn check(&self, store: &Inner, append: &Append) -> Result<(), AppendError> {
-        self.agreed
-            .get_or_try_init(|| self.compare(store, append))
-            .await?;
+        let compare = || self.compare(&store.events, store, append);
+        self.agreed.get_or_try_init(compare).await?;
         Ok(())
     }
 
-    async fn compare(&self, store: &Inner, append: &Append) -> Result<(), AppendError> {
+    /// The same on a connection that is inside a transaction: another one may not be free. It may show
+    /// the past, so it is asked until one outside has been.
+    pub(super) async fn check_in(
+        &self,
+        connection: &mut PgConnection,
+        store: &Inner,
+        append: &Append,
+    ) -> Result<(), AppendError> {
+        if self.agreed.initialized() {
+            return Ok(());
+        }
+        self.compare(connection, store, append).await
+    }
+
+    async fn compare<'c>(
+        &self,
+        connection: impl PgExecutor<'c>,
+        store: &Inner,
+        append: &Append,
+    ) -> Result<(), AppendError> {
         let rows: Vec<(String, i32)> = sqlx::query_as(store.text(DECLARED))
-            .fetch_all(&store.events)
+            .fetch_all(connection)
             .await
             .map_err(|source| AppendError::Backend {
                 stream: append.stream.clone(),

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::{
     Inner, PgStore,
-    append::{Verdict, ask, failed, lost_race},
+    append::{Ask, Verdict, ask, failed, lost_race},
     inline,
     record::all,
 };
@@ -258,7 +258,8 @@ async fn append_in(
     connection: &mut PgConnection,
     appends: &[Append],
 ) -> Result<Vec<Appended>, AppendError> {
-    store.inline.check(store, &appends[0]).await?;
+    let inline = &store.inline;
+    inline.check_in(connection, store, &appends[0]).await?;
     let mut races = 0;
     loop {
         let error = match savepoint(store, connection, appends, races > 0).await {
@@ -291,8 +292,12 @@ async fn savepoint(
     appends: &[Append],
     look: bool,
 ) -> Result<Result<Vec<Appended>, AppendError>, sqlx::Error> {
+    let how = Ask {
+        look,
+        ..Ask::TOGETHER
+    };
     connection.execute("SAVEPOINT es_append").await?;
-    let verdicts = ask(&mut *connection, &store.sql.append, appends, look, true).await?;
+    let verdicts = ask(&mut *connection, &store.sql.append, appends, how).await?;
     let is_new = verdicts
         .iter()
         .any(|verdict| matches!(verdict, Verdict::Recorded(_)));

@@ -34,30 +34,19 @@ impl Recorder for SqliteRecorder {
     /// Half-way there is an open transaction to be ended.
     const MAY_BE_DROPPED: bool = false;
 
-    async fn record(&self, group: Vec<Append>) -> Vec<Answer> {
-        if let [append] = group.as_slice() {
-            return vec![self.alone(append).await];
-        }
-        match self.group(&group, Ids::First).await {
-            Ok(answers) => answers,
-            Err(error) if is_transient(&error) => failed(&group, error).map(Err).collect(),
+    async fn group(&self, appends: &[Append]) -> Option<Vec<Answer>> {
+        match self.transaction(appends, Ids::First).await {
+            Ok(answers) => Some(answers),
+            Err(error) if is_transient(&error) => Some(failed(appends, error).map(Err).collect()),
             // What one of them has brought about must not fail the others.
-            Err(_) => {
-                let mut answers = Vec::with_capacity(group.len());
-                for append in &group {
-                    answers.push(self.alone(append).await);
-                }
-                answers
-            }
+            Err(_) => None,
         }
     }
-}
 
-impl SqliteRecorder {
     async fn alone(&self, append: &Append) -> Answer {
         let alone = slice::from_ref(append);
-        let recorded = match self.group(alone, Ids::First).await {
-            Err(error) if is_taken(&error) => self.group(alone, Ids::All).await,
+        let recorded = match self.transaction(alone, Ids::First).await {
+            Err(error) if is_taken(&error) => self.transaction(alone, Ids::All).await,
             recorded => recorded,
         };
         match recorded {
@@ -65,9 +54,11 @@ impl SqliteRecorder {
             Err(error) => Err(one_failed(append, error)),
         }
     }
+}
 
+impl SqliteRecorder {
     /// The outer error is that of the whole transaction: nothing was recorded, unless the commit failed.
-    async fn group(&self, appends: &[Append], ids: Ids) -> Result<Vec<Answer>, sqlx::Error> {
+    async fn transaction(&self, appends: &[Append], ids: Ids) -> Result<Vec<Answer>, sqlx::Error> {
         let mut raw = self.0.acquire().await?;
         match record(&self.0, raw.db(), appends, ids).await {
             Ok(answers) => {

@@ -223,3 +223,50 @@ async fn connections_that_were_closed_are_replaced() {
         .unwrap();
     assert_eq!(events.len(), 5);
 }
+
+/// Somebody's open transaction has added to some streams. Who adds to these too must wait for it; nobody
+/// else. Seen to fail without the patience of a group, and when a slow lane is not given to the others.
+#[tokio::test]
+async fn a_stream_that_must_wait_holds_up_nobody_else() {
+    let store = fresh_store().await;
+    let held: Vec<_> = (0..3).map(|_| lamp()).collect();
+    let mut transaction = store.begin().await.unwrap();
+    for stream in &held {
+        transaction
+            .append(stream, ExpectedVersion::NoStream, &[event()])
+            .await
+            .unwrap();
+    }
+
+    let waiting: Vec<_> = held
+        .iter()
+        .map(|stream| {
+            let (store, stream) = (store.clone(), stream.clone());
+            tokio::spawn(async move {
+                store
+                    .append(&stream, ExpectedVersion::NoStream, &[event()])
+                    .await
+            })
+        })
+        .collect();
+    let others = (0..100).map(|_| async {
+        tokio::task::yield_now().await;
+        store
+            .append(&lamp(), ExpectedVersion::NoStream, &[event()])
+            .await
+            .unwrap()
+    });
+    tokio::time::timeout(Duration::from_secs(5), join_all(others))
+        .await
+        .expect("not held up");
+    assert!(waiting.iter().all(|append| !append.is_finished()));
+
+    transaction.commit().await.unwrap();
+    for append in waiting {
+        let refused = append.await.unwrap().unwrap_err();
+        assert!(
+            matches!(refused, AppendError::Conflict { .. }),
+            "{refused:?}"
+        );
+    }
+}

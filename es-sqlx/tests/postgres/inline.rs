@@ -16,9 +16,6 @@ struct Deposited {
     cents: i64,
 }
 
-#[derive(Event, Serialize, Deserialize, Debug)]
-struct Noted;
-
 #[derive(Projection)]
 #[projection(name = "balances", version = 1, events(Deposited, StreamErased))]
 struct Balances;
