@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use es_sqlx::{
+    PgStore,
     postgres::PgOptions,
     sqlite::{SqliteOptions, Synchronous},
 };
@@ -63,6 +64,24 @@ async fn open_postgres(snapshot_every: u32) -> Result<Sides> {
         ],
         folder: None,
     })
+}
+
+/// One that tells others, one that listens to it, and one that keeps silent.
+pub(crate) async fn open_push() -> Result<[PgStore; 3]> {
+    clean_postgres().await?;
+    let url = postgres_url()?;
+    let mut stores = Vec::new();
+    for (schema, notify) in [
+        (SCHEMA_OURS, true),
+        (SCHEMA_OURS, true),
+        (SCHEMA_FLOOR, false),
+    ] {
+        let options = PgOptions::new(&url).schema(schema).notify(notify);
+        let store = options.connect().await?;
+        store.migrate().await?;
+        stores.push(store);
+    }
+    stores.try_into().map_err(|_| "three stores".into())
 }
 
 async fn open_sqlite(snapshot_every: u32) -> Result<Sides> {

@@ -1,11 +1,11 @@
 //! The table: every workload, ours against the floors.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     backend::{Backend, Sides},
     measure::Summary,
-    side::Result,
+    side::{Result, Side},
     table::{Table, number, time},
     workloads::{ALL, Workload},
 };
@@ -55,7 +55,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<()> {
                 } => sides.with_grouped()?,
                 _ => sides,
             };
-            let summaries = interleave(workload, &sides, plan).await?;
+            let summaries = interleave(workload, &sides.all, plan).await?;
             report(workload, backend, &sides, summaries, &mut table);
             let given_up = sides.ours().given_up();
             if given_up > 0 {
@@ -75,15 +75,19 @@ pub(crate) async fn run(plan: &Plan) -> Result<()> {
 }
 
 /// Ours, floor, ours, floor …: what disturbs the machine disturbs them all.
-async fn interleave(workload: Workload, sides: &Sides, plan: &Plan) -> Result<Vec<Summary>> {
+pub(crate) async fn interleave(
+    workload: Workload,
+    sides: &[Arc<dyn Side>],
+    plan: &Plan,
+) -> Result<Vec<Summary>> {
     let warm_up = plan.time / 4;
-    for side in &sides.all {
+    for side in sides {
         workload.round(side, warm_up, plan.seed).await?;
     }
-    let mut summaries: Vec<Summary> = sides.all.iter().map(|_| Summary::default()).collect();
+    let mut summaries: Vec<Summary> = sides.iter().map(|_| Summary::default()).collect();
     for round in 1..=plan.rounds {
         let seed = plan.seed.wrapping_add(u64::from(round) << 32);
-        for (side, summary) in sides.all.iter().zip(&mut summaries) {
+        for (side, summary) in sides.iter().zip(&mut summaries) {
             summary.add(workload.round(side, plan.time, seed).await?);
         }
     }

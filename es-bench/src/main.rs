@@ -12,6 +12,7 @@ mod machine;
 mod measure;
 mod ours;
 mod player;
+mod push;
 mod side;
 mod table;
 mod workloads;
@@ -47,6 +48,9 @@ struct Options {
     /// With --growth: a log of 10 million events, too
     #[arg(long, requires = "growth")]
     ten_million: bool,
+    /// What NOTIFY costs 16 writers, instead of the table
+    #[arg(long, conflicts_with_all = ["growth", "allocations"])]
+    push: bool,
     /// Count allocations instead; needs the feature `allocations`
     #[arg(long, conflicts_with = "growth")]
     allocations: bool,
@@ -77,6 +81,8 @@ async fn run(options: Options) -> Result<()> {
     machine::describe(&plan.backends, plan.seed).await?;
     let result = if options.allocations {
         count_allocations(&plan).await
+    } else if options.push {
+        push::run(&plan).await
     } else if options.growth {
         growth::run(&plan, options.ten_million).await
     } else {

@@ -142,7 +142,7 @@ pub async fn a_conflict_tells_the_truth_in_one_sentence(store: &dyn EventStore) 
     assert_eq!(
         err.to_string(),
         format!(
-            "stream `{stream}` has version 3, the caller expected no events; reload and decide again"
+            "stream `{stream}` has version 3, the caller expected no events; it exists already, so load it, or use another id"
         ),
     );
     assert!(err.is_retryable(), "a conflict may be decided again");

@@ -14,7 +14,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[non_exhaustive]
 pub enum AppendError {
     /// Another writer got there first. Nothing was recorded.
-    #[error("stream `{stream}` has {}, the caller expected {expected}; reload and decide again", at(*actual))]
+    #[error("stream `{stream}` has {}, the caller expected {expected}; {}", at(*actual), next(*expected))]
     Conflict {
         /// The stream.
         stream: StreamId,
@@ -108,6 +108,14 @@ impl AppendError {
     }
 }
 
+fn next(expected: ExpectedVersion) -> &'static str {
+    match expected {
+        ExpectedVersion::NoStream => "it exists already, so load it, or use another id",
+        ExpectedVersion::StreamExists => "create it first",
+        ExpectedVersion::Any | ExpectedVersion::Exact(_) => "reload and decide again",
+    }
+}
+
 fn at(version: Version) -> String {
     match version {
         Version::EMPTY => "no events".to_owned(),
@@ -124,6 +132,14 @@ pub enum EraseError {
     NotFound {
         /// The stream.
         stream: StreamId,
+    },
+    /// The tombstone could not be appended: an inline projection refused it, say. Nothing was erased.
+    #[error("the tombstone of stream `{stream}` was refused")]
+    Refused {
+        /// The stream.
+        stream: StreamId,
+        /// Why.
+        source: Box<AppendError>,
     },
     /// The backend failed. If it failed during the commit the stream may be erased: repeat, which is
     /// safe.
@@ -142,13 +158,11 @@ impl EraseError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Backend {
-                transient: true,
-                ..
-            }
-        )
+        match self {
+            Self::NotFound { .. } => false,
+            Self::Refused { source, .. } => source.is_retryable(),
+            Self::Backend { transient, .. } => *transient,
+        }
     }
 }
 
@@ -301,9 +315,15 @@ pub struct Chain<'a>(pub &'a (dyn Error + 'a));
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            // Some errors repeat their source.
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
             cause = error.source();
         }
         Ok(())

@@ -108,7 +108,7 @@ pub enum DecodeError {
     },
     /// The text does not have the event's shape.
     #[error(
-        "event type `{event_type}` could not be read ({problem}); repair the shape with `#[serde(default)]` or an upcaster"
+        "event type `{event_type}` could not be read ({problem}); let it read the old shape as well, with `#[serde(default)]` or `#[serde(alias)]`"
     )]
     Undecodable {
         /// The stored name.

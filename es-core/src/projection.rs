@@ -50,6 +50,10 @@ pub trait Project<C: Send>: Projection {
 
     /// Applies events in log order. Never empty.
     ///
+    /// Events whose content was [erased](crate::EventStore::erase) are left out, also when a new version
+    /// starts from the first event: what it counts may then be less than before. List
+    /// [`StreamErased`](crate::StreamErased) among the events to delete what was kept of an aggregate.
+    ///
     /// # Errors
     ///
     /// Any error rolls the batch and its checkpoint back; the runner's policy decides what follows.

@@ -185,7 +185,7 @@ impl<A: Aggregate> Repository<A> {
             events,
         } = root.to_append()?;
         let appended = self.store.append(&stream, expected, &events).await?;
-        root.committed_at(appended.version);
+        root.committed(appended);
         let snapshot = self.due_snapshot(&stream, before, appended.version, root.state());
         self.keep_snapshot(snapshot).await;
         Ok(appended)

@@ -5,7 +5,8 @@ use std::{fmt, ops::Deref};
 use uuid::Uuid;
 
 use crate::{
-    Aggregate, Append, Apply, Event, ExpectedVersion, NewEvent, SaveError, Start, StreamId, Version,
+    Aggregate, Append, Appended, Apply, Event, ExpectedVersion, NewEvent, SaveError, Start,
+    StreamId, Version,
 };
 
 /// An aggregate in hand: its state, its version, and its uncommitted events.
@@ -105,8 +106,14 @@ impl<A: Aggregate> Root<A> {
         self.uncommitted.iter().map(|pending| &pending.event)
     }
 
-    /// The uncommitted events as they are appended, with the ids they had from the start.
-    pub(crate) fn to_append(&self) -> Result<Append, SaveError> {
+    /// The uncommitted events as they are appended, with the ids they had from the start: for a
+    /// transaction of the program. Tell the root with [`committed`](Self::committed) when the transaction
+    /// has come through.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::Encode`].
+    pub fn to_append(&self) -> Result<Append, SaveError> {
         let stream = self.stream();
         let mut events = Vec::with_capacity(self.uncommitted.len());
         for pending in &self.uncommitted {
@@ -125,9 +132,10 @@ impl<A: Aggregate> Root<A> {
         Ok(Append::new(stream, expected, events))
     }
 
-    /// The one place where uncommitted events leave: after the commit.
-    pub(crate) fn committed_at(&mut self, version: Version) {
-        self.committed = version;
+    /// The one place where uncommitted events leave: after the commit of what [`to_append`](Self::to_append)
+    /// gave, and not before. [`Repository::save`](crate::Repository::save) does this by itself.
+    pub fn committed(&mut self, appended: Appended) {
+        self.committed = appended.version;
         self.uncommitted.clear();
     }
 }

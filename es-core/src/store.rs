@@ -64,7 +64,9 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     /// in one transaction. Nothing can be appended to it any more.
     ///
     /// The events keep their places, names and ids; their content reads as
-    /// [erased](RecordedEvent::is_erased). A stream that is erased already stays as it is, and the
+    /// [erased](RecordedEvent::is_erased). What else has kept it is yours to clean: read models,
+    /// outboxes, logs, backups; and the files of the database hold the old bytes until it tidies up (the
+    /// next `VACUUM` of Postgres, the next checkpoint of SQLite). A stream that is erased already stays as it is, and the
     /// first answer is returned.
     ///
     /// # Errors

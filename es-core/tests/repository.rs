@@ -86,7 +86,7 @@ async fn a_history_begins_once() {
     assert_eq!(
         again.to_string(),
         format!(
-            "stream `counter-{id}` has version 1, the caller expected no events; reload and decide again"
+            "stream `counter-{id}` has version 1, the caller expected no events; it exists already, so load it, or use another id"
         ),
     );
 }

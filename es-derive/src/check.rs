@@ -194,6 +194,11 @@ fn problem_of_name(name: &str) -> Option<String> {
             "the stored name has {length} bytes; at most 255 are allowed"
         ));
     }
+    if name.starts_with('$') {
+        return Some(format!(
+            "the stored name `{name}` begins with `$`, which the store keeps for itself; leave it out"
+        ));
+    }
     name.chars()
         .find(|c| c.is_whitespace() || c.is_control())
         .map(|c| {

@@ -99,14 +99,13 @@ impl OpenError {
 }
 
 /// Whether the same statement may succeed later: lost or confused connections, time-outs, and the codes that
-/// say "try again" (Postgres 25P03, 40001, 40P01, 55P03, 57P01–03, 53xxx; SQLITE_BUSY, SQLITE_LOCKED).
+/// say "try again" (Postgres 25P03, 40001, 40P01, 55P03, 57014, 57P01–03, 53xxx; SQLITE_BUSY, SQLITE_LOCKED).
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
             let code = code.as_ref();
@@ -116,7 +115,14 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
                 _ => {
                     matches!(
                         code,
-                        "25P03" | "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03"
+                        "25P03"
+                            | "40001"
+                            | "40P01"
+                            | "55P03"
+                            | "57014"
+                            | "57P01"
+                            | "57P02"
+                            | "57P03"
                     ) || code.starts_with("53")
                         || code.starts_with("08")
                 }
@@ -142,24 +148,34 @@ pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
 /// Adds the next step where the driver's error alone would not tell it.
 #[cfg(feature = "postgres")]
 pub(crate) fn explain(error: sqlx::Error) -> BoxError {
-    match is_not_migrated(&error) {
-        true => Box::new(NotMigrated(error)),
-        false => error.into(),
+    match next_step(&error) {
+        Some(step) => Box::new(Explained { step, error }),
+        None => error.into(),
     }
 }
 
-/// Whether the server misses our tables or their schema.
+/// What to do about an error, by its code.
 #[cfg(feature = "postgres")]
-pub(crate) fn is_not_migrated(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(|database| database.code());
-    // undefined_table, invalid_schema_name
-    matches!(code.as_deref(), Some("42P01" | "3F000"))
+pub(crate) fn next_step(error: &sqlx::Error) -> Option<&'static str> {
+    match error.as_database_error()?.code()?.as_ref() {
+        // undefined_table, invalid_schema_name
+        "42P01" | "3F000" => Some("the tables are not there; call `PgStore::migrate()` first"),
+        // insufficient_privilege
+        "42501" => Some("the role lacks a right; `roles/postgres.sql` has what it needs"),
+        // no_active_sql_transaction
+        "25P01" => Some("no transaction is open on this connection; begin one first"),
+        // in_failed_sql_transaction
+        "25P02" => Some("an earlier statement of this transaction has failed; roll it back"),
+        _ => None,
+    }
 }
 
-/// The tables are missing.
+/// An error with the next step.
 #[cfg(feature = "postgres")]
 #[derive(Debug, thiserror::Error)]
-#[error("the tables are not there; call `PgStore::migrate()` first")]
-struct NotMigrated(#[source] sqlx::Error);
+#[error("{step}")]
+struct Explained {
+    step: &'static str,
+    #[source]
+    error: sqlx::Error,
+}

@@ -1,7 +1,7 @@
 //! Postgres and SQLite stores for [`es_core`].
 //!
 //! Choose by feature: `postgres` gives [`PgStore`], `sqlite` gives [`SqliteStore`]; neither is on by
-//! default. The two folders hold the same file names: read one, know both.
+//! default. What both do stands in files of the same names: read one, know both.
 
 mod error;
 #[cfg(feature = "postgres")]

@@ -34,19 +34,11 @@ use uuid::Uuid;
 /// How many appends may wait. Beyond this, more in the queue only makes each of them later.
 const WAITING_MAX: usize = 1_024;
 
-/// From then on nobody waits any more for a lane that is busy, with a large append or one that has to wait
-/// for the transaction of somebody else.
-const SLOW: Duration = Duration::from_millis(10);
-
 /// What one append is answered.
 pub(crate) type Answer = Result<Appended, AppendError>;
 
 /// Records appends.
 pub(crate) trait Recorder: Clone + Send + Sync + 'static {
-    /// Whether dropping the future of [`alone`](Self::alone) records everything or nothing and leaves
-    /// no mess. Then an append that finds nobody waiting needs no task of its own.
-    const MAY_BE_DROPPED: bool;
-
     /// Records appends to different streams in one transaction and answers each, in the same order. One
     /// that is refused must not touch the others. `None` if nothing was recorded because one of them
     /// stood in the way: then each is recorded alone.
@@ -65,6 +57,25 @@ pub(crate) struct Limits {
     pub(crate) appends: usize,
     /// Events of one group; an append that has more by itself goes alone.
     pub(crate) events: usize,
+    /// Bytes of content of one group, likewise.
+    pub(crate) bytes: usize,
+    /// From then on others need not wait for a lane that is busy, with a large append or one that has to
+    /// wait for the transaction of somebody else. `None` where another lane would have to wait as well.
+    pub(crate) slow: Option<Duration>,
+}
+
+impl Limits {
+    /// Runs to the end, and says so if that takes long.
+    async fn run<F: Future>(&self, recording: F, is_slow: impl FnOnce()) -> F::Output {
+        let mut recording = pin!(recording);
+        if let Some(slow) = self.slow {
+            if let Ok(output) = timeout(slow, &mut recording).await {
+                return output;
+            }
+            is_slow();
+        }
+        recording.await
+    }
 }
 
 /// The appends that wait, and those who record them.
@@ -113,19 +124,10 @@ impl<R: Recorder> Queue<R> {
     }
 
     /// Queues `append` and waits for its answer, which is `None` if the runtime stopped before there
-    /// was one. Dropping the future records everything or nothing.
+    /// was one. Once it is queued a task records it, also if this future is not polled any more: nobody
+    /// else waits for it then.
     pub(crate) async fn append(&self, append: Append) -> Option<Answer> {
         let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
-        if R::MAY_BE_DROPPED
-            && let Some(mut lane) = Alone::enter(self, append.stream.aggregate_id)
-        {
-            let mut recording = pin!(self.recorder.alone(&append));
-            if let Ok(answer) = timeout(SLOW, &mut recording).await {
-                return Some(answer);
-            }
-            lane.leave();
-            return Some(recording.await);
-        }
         let (answer, answered) = oneshot::channel();
         self.enter(Waiting {
             append,
@@ -192,7 +194,6 @@ impl<R: Recorder> Queue<R> {
             let answer = queue.recorder.alone(&waiting.append).await;
             drop(turn);
             let _ = waiting.answer.send(answer);
-            queue.call_lane();
         };
         tokio::spawn(alone.in_current_span());
     }
@@ -200,47 +201,6 @@ impl<R: Recorder> Queue<R> {
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change of the state is done before the next thing that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An append that found nobody waiting, and has a lane for itself.
-struct Alone<'a, R: Recorder> {
-    queue: &'a Queue<R>,
-    stream: Uuid,
-    left: bool,
-}
-
-impl<'a, R: Recorder> Alone<'a, R> {
-    fn enter(queue: &'a Queue<R>, stream: Uuid) -> Option<Self> {
-        let mut state = queue.state();
-        let is_free = state.lanes_busy < queue.limits.lanes && state.ready.is_empty();
-        if !is_free || state.streams.contains_key(&stream) {
-            return None;
-        }
-        state.lanes_busy += 1;
-        state.streams.insert(stream, VecDeque::new());
-        Some(Self {
-            queue,
-            stream,
-            left: false,
-        })
-    }
-
-    fn leave(&mut self) {
-        self.left = true;
-        self.queue.leave_lane();
-    }
-}
-
-impl<R: Recorder> Drop for Alone<'_, R> {
-    fn drop(&mut self) {
-        self.queue.state().give_back(self.stream);
-        if self.left {
-            // Its stream may have become ready when no lane was open.
-            self.queue.call_lane();
-        } else {
-            self.queue.leave_lane();
-        }
     }
 }
 
@@ -301,16 +261,15 @@ impl<R: Recorder> Lane<R> {
                 appends => recorder.group(appends).await,
             }
         };
-        let mut recording = pin!(AssertUnwindSafe(recording).catch_unwind());
-        let recorded = match timeout(SLOW, &mut recording).await {
-            Ok(recorded) => recorded,
-            Err(_) => {
-                self.left = true;
-                self.queue.leave_lane();
-                recording.await
-            }
-        };
+        let recording = AssertUnwindSafe(recording).catch_unwind();
+        let limits = self.queue.limits;
+        let recorded = limits.run(recording, || self.leave()).await;
         recorded.unwrap_or_else(|_| Some(Vec::new()))
+    }
+
+    fn leave(&mut self) {
+        self.left = true;
+        self.queue.leave_lane();
     }
 
     /// The next group. With nothing to do the lane is left under the same lock: who comes now starts
@@ -330,11 +289,7 @@ impl<R: Recorder> Lane<R> {
 /// A runtime that stops drops its tasks half-way; the store may live on in another one.
 impl<R: Recorder> Drop for Lane<R> {
     fn drop(&mut self) {
-        if self.left {
-            self.queue.call_lane();
-        } else {
-            self.queue.state().lanes_busy -= 1;
-        }
+        self.queue.state().lanes_busy -= usize::from(!self.left);
     }
 }
 
@@ -350,6 +305,9 @@ impl<R: Recorder> Drop for Turn<'_, R> {
         for stream in self.streams.drain(..) {
             state.give_back(stream);
         }
+        drop(state);
+        // No lane may be open any more: this one was slow, or none of its own.
+        self.queue.call_lane();
     }
 }
 
@@ -357,13 +315,18 @@ impl Waiting {
     fn stream(&self) -> Uuid {
         self.append.stream.aggregate_id
     }
+
+    fn bytes(&self) -> usize {
+        let events = self.append.events.iter();
+        events.map(|event| event.event_data.as_str().len()).sum()
+    }
 }
 
 impl State {
     /// The first append of each of the streams whose turn it is. At least one if any is ready.
     fn take(&mut self, limits: &Limits) -> Vec<Waiting> {
         let mut group: Vec<Waiting> = Vec::new();
-        let mut events = 0;
+        let (mut events, mut bytes) = (0, 0);
         while group.len() < limits.appends
             && let Some(stream) = self.ready.front()
         {
@@ -371,8 +334,12 @@ impl State {
                 self.ready.pop_front();
                 continue;
             };
-            events += queue.front().map_or(0, |next| next.append.events.len());
-            if !group.is_empty() && events > limits.events {
+            if let Some(next) = queue.front() {
+                events += next.append.events.len();
+                bytes += next.bytes();
+            }
+            let is_full = events > limits.events || bytes > limits.bytes;
+            if is_full && !group.is_empty() {
                 break;
             }
             group.extend(queue.pop_front());

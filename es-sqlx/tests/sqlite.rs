@@ -13,6 +13,8 @@ mod files;
 mod grouping;
 #[path = "sqlite/inline.rs"]
 mod inline;
+#[path = "sqlite/lone.rs"]
+mod lone;
 #[path = "sqlite/projections.rs"]
 mod projections;
 #[path = "sqlite/reading.rs"]
@@ -21,6 +23,8 @@ mod reading;
 mod transactions;
 #[path = "sqlite/visits.rs"]
 mod visits;
+#[path = "sqlite/waiting.rs"]
+mod waiting;
 #[path = "sqlite/writers.rs"]
 mod writers;
 

@@ -109,7 +109,7 @@ mod sealed {
         }
 
         fn saved(&mut self, appended: Appended) {
-            self.committed_at(appended.version);
+            self.committed(appended);
         }
     }
 }

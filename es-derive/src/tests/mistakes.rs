@@ -57,6 +57,17 @@ fn a_name_has_at_most_255_bytes() {
 }
 
 #[test]
+fn names_of_the_store_itself_are_refused() {
+    assert_eq!(
+        errors(expand::event(quote!(
+            #[event(name = "$gone")]
+            struct A;
+        ))),
+        ["the stored name `$gone` begins with `$`, which the store keeps for itself; leave it out"]
+    );
+}
+
+#[test]
 fn nothing_panics() {
     let attributes = [
         quote!(#[aggregate]),

@@ -23,3 +23,7 @@ $$ BEGIN
 END $$;
 CREATE TRIGGER events_only_erased BEFORE UPDATE ON {schema}.events
     FOR EACH ROW EXECUTE FUNCTION {schema}.events_are_only_erased();
+
+-- Each append asks which projections run inside it; mostly there is none.
+CREATE INDEX idx_projections_inline ON {schema}.projection_shards (name, version)
+    WHERE status = 'inline';

@@ -29,12 +29,13 @@ pub(super) fn shown(options: &PgConnectOptions) -> String {
 pub(super) fn schema(name: &str) -> Result<String, OpenError> {
     let first = |c: char| c.is_ascii_lowercase() || c == '_';
     let rest = |c: char| first(c) || c.is_ascii_digit();
-    if name.len() > 63 || !name.starts_with(first) || !name.chars().all(rest) {
+    let reserved = name.starts_with("pg_");
+    if reserved || name.len() > 63 || !name.starts_with(first) || !name.chars().all(rest) {
         return Err(OpenError::InvalidAddress {
             backend: "Postgres",
             problem: format!(
                 "`{name}` cannot be the schema; use at most 63 lower-case letters, digits and \
-                 underscores, and begin with no digit"
+                 underscores, and begin with neither a digit nor `pg_`"
             ),
         });
     }
@@ -73,7 +74,14 @@ mod tests {
     #[test]
     fn schemas_are_plain_names() {
         assert_eq!(schema("game_2").unwrap(), "\"game_2\"");
-        for bad in ["", "2game", "Game", "a b", "a\"; DROP TABLE events; --"] {
+        for bad in [
+            "",
+            "2game",
+            "pg_game",
+            "Game",
+            "a b",
+            "a\"; DROP TABLE events; --",
+        ] {
             assert!(schema(bad).is_err(), "{bad}");
         }
         assert!(schema(&"x".repeat(64)).is_err());

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
+    inline::{self, left_out},
     refused,
     row::{self, version_parameter},
 };
@@ -20,9 +21,12 @@ use crate::error::is_transient;
 /// $1–$6 the appends: stream, its type, the exact version expected, or NULL, the lowest version
 /// expected, how many events, whether to look for their ids first; $7–$13 the events: their append,
 /// their place in it, and their content; $14 whether all must be admitted for any to be recorded; $15
-/// how long to wait for a lock, or NULL. A
+/// how long to wait for a lock, or NULL; $16 the inline projections that are declared. A
 /// writer who expects an exact version need not look: a repetition finds another version. Conflicts are
 /// decided before the INSERT, so that they draw no positions.
+///
+/// Streams are written in the order of their ids: two who write the same ones wait for each other, and do
+/// not lock each other out.
 ///
 /// Parameters in a sub-select are unknown to the planner also when it sees their values. Else it would
 /// plan each append anew, because a plan for exactly so many events looks cheaper, and that costs ten
@@ -35,9 +39,11 @@ pub(super) fn sql(schema: &str) -> String {
            FROM {schema}.events t WHERE t.event_id = u.event_id OFFSET 0"
     );
     let erased = StreamErased::EVENT_TYPE;
+    let left_out = left_out(schema, "$16");
     format!(
         "WITH patience AS MATERIALIZED (
            SELECT set_config('lock_timeout', coalesce($15, current_setting('lock_timeout')), true)),
+         complete AS MATERIALIZED (SELECT ({left_out}) AS left_out),
          a AS (
            SELECT a.* FROM patience, unnest((SELECT $1::uuid[]), (SELECT $2::text[]), (SELECT $3::int[]),
                                 (SELECT $4::int[]), (SELECT $5::int[]), (SELECT $6::bool[]))
@@ -49,12 +55,12 @@ pub(super) fn sql(schema: &str) -> String {
              WITH ORDINALITY AS u(i, n, event_id, type, data, schema_version, metadata, k)),
          admit AS (
            SELECT a.i, a.id, a.type, s.v, s.actual_type, s.erased, s.t,
-                  (s.actual_type IS NULL OR s.actual_type = a.type) AND NOT s.erased
+                  complete.left_out IS NULL AND (s.actual_type IS NULL OR s.actual_type = a.type) AND NOT s.erased
                   AND s.v = coalesce(a.exact, s.v) AND s.v >= a.lowest
                   AND s.v::bigint + a.size <= 2147483647
                   AND (NOT a.look OR NOT EXISTS (
                     SELECT 1 FROM u CROSS JOIN LATERAL ({taken}) e WHERE u.i = a.i)) AS ok
-             FROM a CROSS JOIN LATERAL (
+             FROM complete, a CROSS JOIN LATERAL (
                SELECT coalesce(l.event_version, 0) AS v, l.aggregate_type AS actual_type,
                       coalesce(l.event_type = '{erased}', false) AS erased,
                       greatest(timezone('utc', clock_timestamp()), l.created_at) AS t
@@ -69,7 +75,7 @@ pub(super) fn sql(schema: &str) -> String {
                   u.schema_version, u.metadata::json
              FROM u JOIN admit ON admit.i = u.i
             WHERE admit.ok AND (NOT $14::bool OR (SELECT bool_and(ok) FROM admit))
-            ORDER BY u.k
+            ORDER BY admit.id, u.k
            RETURNING aggregate_id, position),
          found AS (
            SELECT u.i, u.n, u.event_id, e.event_version - u.n AS before, e.position,
@@ -78,6 +84,7 @@ pub(super) fn sql(schema: &str) -> String {
             WHERE NOT admit.ok)
          SELECT a.i AS append, admit.v AS version, admit.actual_type, admit.erased, admit.ok,
                 (SELECT max(position) FROM ins WHERE ins.aggregate_id = admit.id) AS position,
+                (SELECT left_out FROM complete) AS left_out,
                 f.taken, f.repeated_after, f.repeated_position
            FROM a JOIN admit ON admit.i = a.i CROSS JOIN LATERAL (
              SELECT (array_agg(event_id ORDER BY n))[1] AS taken,
@@ -108,29 +115,29 @@ pub(super) struct Ask {
     pub(super) look: bool,
     /// Record all appends or none.
     pub(super) together: bool,
-    /// How long to wait for the transaction of somebody else who is adding to one of the streams.
-    /// `None` leaves the connection's `lock_timeout` as it is.
+    /// How long to wait for a lock. `None` leaves the connection's `lock_timeout` as it is.
     pub(super) patience: Option<&'static str>,
 }
 
+/// How long a statement waits for the transaction of somebody else who is adding to the same stream.
+pub(super) const PATIENCE: &str = "100ms";
+
 impl Ask {
-    /// Appends that have nothing to do with each other: one that must wait may not hold up the others.
+    /// Appends that have nothing to do with each other.
     pub(super) const GROUP: Self = Self {
         look: false,
         together: false,
-        patience: Some("50ms"),
+        patience: Some(PATIENCE),
     };
     /// One append that could not be recorded in the simple way.
     pub(super) const ALONE: Self = Self {
         look: true,
-        together: false,
-        patience: None,
+        ..Self::GROUP
     };
     /// Appends that belong together.
     pub(super) const TOGETHER: Self = Self {
-        look: false,
         together: true,
-        patience: None,
+        ..Self::GROUP
     };
 }
 
@@ -139,6 +146,7 @@ pub(super) async fn ask<'a>(
     connection: impl PgExecutor<'a>,
     sql: &Arc<str>,
     appends: &[Append],
+    declared: &[String],
     how: Ask,
 ) -> Result<Vec<Verdict>, sqlx::Error> {
     let mut columns = Columns::default();
@@ -161,6 +169,7 @@ pub(super) async fn ask<'a>(
         .bind(columns.metadata)
         .bind(how.together)
         .bind(how.patience)
+        .bind(declared)
         .fetch_all(connection)
         .await?;
     let mut verdicts: Vec<_> = appends.iter().map(|_| Verdict::Admitted).collect();
@@ -237,6 +246,7 @@ struct Answer {
     aggregate_type: Option<String>,
     erased: bool,
     ok: bool,
+    left_out: Option<String>,
     position: Option<i64>,
     taken: Option<Uuid>,
     repeated_after: Option<i32>,
@@ -251,6 +261,7 @@ impl FromRow<'_, PgRow> for Answer {
             aggregate_type: row.try_get("actual_type")?,
             erased: row.try_get("erased")?,
             ok: row.try_get("ok")?,
+            left_out: row.try_get("left_out")?,
             position: row.try_get("position")?,
             taken: row.try_get("taken")?,
             repeated_after: row.try_get("repeated_after")?,
@@ -278,6 +289,9 @@ impl Answer {
         if let (Some(before), Some(position)) = (before, self.repeated_position) {
             return appended(append, before, position)
                 .map_or_else(Verdict::Refused, Verdict::Repeated);
+        }
+        if let Some(left_out) = &self.left_out {
+            return Verdict::Refused(inline::refuse(append, left_out));
         }
         Verdict::Refused(match (self.aggregate_type, self.taken) {
             (Some(other), _) if append.stream.aggregate_type != other.as_str() => {

@@ -111,7 +111,17 @@ impl ProjectionStore for PgStore {
     type Batch = PgBatch;
 
     async fn begin_set_up(&self, projection: &ProjectionId) -> Result<PgBatch, CheckpointError> {
-        self.begin_for(projection, "set up the read model").await
+        let action = "set up the read model";
+        let mut batch = self.begin_for(projection, action).await?;
+        // Where our tables are not there, the read model would land in another schema.
+        sqlx::query(
+            self.0
+                .text("SELECT FROM {schema}.projection_shards LIMIT 0"),
+        )
+        .execute(batch.connection())
+        .await
+        .map_err(failed(projection, action))?;
+        Ok(batch)
     }
 
     async fn acquire(

@@ -58,10 +58,9 @@ pub(super) async fn run(
                 continue;
             }
             Err(error) => {
-                return Err(EraseError::Backend {
+                return Err(EraseError::Refused {
                     stream: stream.clone(),
-                    transient: error.is_retryable(),
-                    source: error.into(),
+                    source: Box::new(error),
                 });
             }
         };

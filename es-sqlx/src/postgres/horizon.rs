@@ -66,21 +66,37 @@ pub(super) struct Horizon {
 }
 
 impl Horizon {
-    /// The settled position by a look that began after this call.
-    pub(super) async fn look(&self, pool: &PgPool, sql: &Arc<str>) -> Result<i64, ReadError> {
+    /// The settled position by a look that began after this call. The look is a task of its own: others
+    /// wait for it, and whoever asked may not be polled any more.
+    pub(super) async fn look(
+        self: &Arc<Self>,
+        pool: &PgPool,
+        sql: &Arc<str>,
+    ) -> Result<i64, ReadError> {
         let ticket = self.asked.fetch_add(1, Ordering::SeqCst);
+        let (horizon, pool, sql) = (Arc::clone(self), pool.clone(), Arc::clone(sql));
+        let looking = tokio::spawn(async move { horizon.answer(ticket, &pool, sql).await });
+        match looking.await {
+            Ok(settled) => settled,
+            Err(stopped) => Err(failed(
+                "the end of the log",
+                std::io::Error::other(stopped).into(),
+            )),
+        }
+    }
+
+    async fn answer(&self, ticket: u64, pool: &PgPool, sql: Arc<str>) -> Result<i64, ReadError> {
         let mut state = self.state.lock().await;
         if ticket < state.answered {
             return Ok(state.settled);
         }
         // Whoever has a ticket below this one asked before the look begins.
         let answers = self.asked.load(Ordering::SeqCst);
-        let (high, prefix, writers): (i64, i64, Vec<String>) =
-            sqlx::query_as(AssertSqlSafe(Arc::clone(sql)))
-                .bind(state.settled)
-                .fetch_one(pool)
-                .await
-                .map_err(|error| failed("the end of the log", error))?;
+        let (high, prefix, writers): (i64, i64, Vec<String>) = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(state.settled)
+            .fetch_one(pool)
+            .await
+            .map_err(|error| failed("the end of the log", error))?;
         let settled = state.learn(high, prefix, &writers);
         state.answered = answers;
         state.complain();

@@ -1,15 +1,14 @@
 //! Projections that run inside the append's transaction: declared once, checked, and run.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use es_core::{
     Append, AppendError, Appended, BoxError, Chain, Inline, ProjectionId, RecordedEvent, Version,
 };
-use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
-use tokio::sync::OnceCell;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::{
-    Inner, read,
+    Inner, read, refused,
     row::{self, COLUMNS},
     transaction,
 };
@@ -21,12 +20,11 @@ use crate::{
 /// How many events of the log are in memory at once while a new projection catches up.
 const PAGE: i64 = 1_000;
 
-const DECLARED: &str = "SELECT name, version FROM {schema}.projection_shards
-    WHERE status = 'inline' ORDER BY name, version";
-const RUNNING: &str = "SELECT version FROM {schema}.projection_shards
-    WHERE name = $1 AND status = 'inline'";
+const VERSIONS: &str = "SELECT version, status FROM {schema}.projection_shards WHERE name = $1";
 const FIND: &str = "SELECT event_types, position, status FROM {schema}.projection_shards
     WHERE name = $1 AND version = $2 AND shard = 0";
+const NEWER: &str = "SELECT max(version) FROM {schema}.projection_shards
+    WHERE name = $1 AND version > $2 AND status = 'inline' HAVING max(version) IS NOT NULL";
 const REGISTER: &str = "INSERT INTO {schema}.projection_shards
            (name, version, event_types, position, status, updated_at)
     VALUES ($1, $2, $3, $4, 'inline', clock_timestamp())
@@ -34,90 +32,52 @@ const REGISTER: &str = "INSERT INTO {schema}.projection_shards
            status = 'inline', owner = NULL, lease_until = 'epoch',
            epoch = projection_shards.epoch + 1, updated_at = clock_timestamp()";
 const RETIRE: &str = "UPDATE {schema}.projection_shards
-    SET status = 'retired', updated_at = clock_timestamp()
+    SET status = 'retired', updated_at = clock_timestamp(),
+        position = (SELECT coalesce(max(position), 0) FROM {schema}.events)
     WHERE name = $1 AND version <> $2 AND status = 'inline'";
 
 /// The projections that run inside the appends of one store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Projections {
     declared: Vec<Inline<PgConnection>>,
-    /// Whether the database agrees about which there are.
-    agreed: OnceCell<()>,
+    /// Their names, as each append shows them: it is refused where another one must run.
+    pub(super) names: Arc<[String]>,
+}
+
+/// Selects one that must run and is not among those in the parameter `declared`.
+///
+/// As part of the INSERT it misses none: the statement takes its lock on `events` before its snapshot, and
+/// who sets up a projection holds a lock against that until it has committed.
+pub(super) fn left_out(schema: &str, declared: &str) -> String {
+    format!(
+        "SELECT name || ' v' || version FROM {schema}.projection_shards
+          WHERE status = 'inline' AND NOT (name || ' v' || version = ANY({declared}::text[])) LIMIT 1"
+    )
+}
+
+/// What the caller is told then.
+pub(super) fn refuse(append: &Append, left_out: &str) -> AppendError {
+    AppendError::Invalid {
+        stream: append.stream.clone(),
+        reason: format!(
+            "projection `{left_out}` runs inside the appends to this store; declare it with \
+             `PgOptions::inline`, or end it with `PgStore::retire_inline`"
+        ),
+    }
 }
 
 impl Projections {
     pub(super) fn new(declared: Vec<Inline<PgConnection>>) -> Self {
+        let names = declared.iter().map(|inline| inline.id().to_string());
         Self {
+            names: names.collect(),
             declared,
-            agreed: OnceCell::new(),
         }
     }
 
     /// Whether any of them wants an event of this append.
     pub(super) fn want(&self, append: &Append) -> bool {
         self.declared.iter().any(|inline| wants(inline, append))
-    }
-
-    /// Refuses to append where a projection that must run inside would be left out. The database is
-    /// asked once.
-    pub(super) async fn check(&self, store: &Inner, append: &Append) -> Result<(), AppendError> {
-        let compare = || self.compare(&store.events, store, append);
-        self.agreed.get_or_try_init(compare).await?;
-        Ok(())
-    }
-
-    /// The same on a connection that is inside a transaction: another one may not be free. It may show
-    /// the past, so it is asked until one outside has been.
-    pub(super) async fn check_in(
-        &self,
-        connection: &mut PgConnection,
-        store: &Inner,
-        append: &Append,
-    ) -> Result<(), AppendError> {
-        if self.agreed.initialized() {
-            return Ok(());
-        }
-        self.compare(connection, store, append).await
-    }
-
-    async fn compare<'c>(
-        &self,
-        connection: impl PgExecutor<'c>,
-        store: &Inner,
-        append: &Append,
-    ) -> Result<(), AppendError> {
-        let rows: Vec<(String, i32)> = sqlx::query_as(store.text(DECLARED))
-            .fetch_all(connection)
-            .await
-            .map_err(|source| AppendError::Backend {
-                stream: append.stream.clone(),
-                count: append.events.len(),
-                transient: is_transient(&source),
-                source: explain(source),
-            })?;
-        let known: Vec<_> = rows
-            .into_iter()
-            .map(|(name, version)| id(name, version))
-            .collect();
-        let declared: Vec<_> = self.declared.iter().map(Inline::id).collect();
-        let invalid = |reason| {
-            Err(AppendError::Invalid {
-                stream: append.stream.clone(),
-                reason,
-            })
-        };
-        if let Some(left_out) = known.iter().find(|id| !declared.contains(id)) {
-            return invalid(format!(
-                "projection `{left_out}` runs inside the appends to this store; declare it with \
-                 `PgOptions::inline`, or end it with `PgStore::retire_inline`"
-            ));
-        }
-        match declared.iter().find(|id| !known.contains(id)) {
-            Some(new) => invalid(format!(
-                "projection `{new}` has not been set up; call `PgStore::migrate()` first"
-            )),
-            None => Ok(()),
-        }
     }
 }
 
@@ -177,24 +137,27 @@ async fn run(
     };
     // The INSERT before has waited for a migration that was under way: this sees what it decided.
     let id = inline.id();
-    let running: Vec<i32> = sqlx::query_scalar(store.text(RUNNING))
+    let versions: Vec<(i32, String)> = sqlx::query_as(store.text(VERSIONS))
         .bind(&id.name)
         .fetch_all(&mut *connection)
         .await
         .map_err(|error| failed(is_transient(&error), explain(error)))?;
-    match running.as_slice() {
-        // It was retired.
-        [] => return Ok(()),
-        running if running.contains(&version(&id)) => {}
-        [other, ..] => {
-            let replaced = format!("version {other} runs in its place; deploy the newer program");
-            return Err(failed(false, replaced.into()));
+    let own = versions.iter().find(|(found, _)| *found == version(&id));
+    match own.map(|(_, status)| status.as_str()) {
+        Some("inline") => {}
+        Some("retired") => return Ok(()),
+        _ => {
+            let new = "it has not been set up; call `PgStore::migrate()` first";
+            return Err(failed(false, new.into()));
         }
     }
-    inline
-        .project(connection, records)
-        .await
-        .map_err(|source| failed(source.downcast_ref().is_some_and(is_transient), source))
+    inline.project(connection, records).await.map_err(|source| {
+        match source.downcast::<sqlx::Error>() {
+            // It may quote the row.
+            Ok(error) => failed(is_transient(&error), refused::without_content(*error)),
+            Err(source) => failed(false, source),
+        }
+    })
 }
 
 /// Creates the read models of projections that are new here and brings them up to date, while writers
@@ -203,7 +166,7 @@ pub(super) async fn register(store: &Inner) -> Result<(), OpenError> {
     let mut names = BTreeSet::new();
     for inline in &store.inline.declared {
         if !names.insert(inline.id().name) {
-            return Err(refused(inline, "it is declared twice".to_owned()));
+            return Err(no(inline, "it is declared twice".to_owned()));
         }
     }
     for inline in &store.inline.declared {
@@ -226,44 +189,43 @@ async fn set_up(
     inline: &Inline<PgConnection>,
 ) -> Result<(), OpenError> {
     let failed = |error| store.failed("migrate", error);
-    let (id, types) = (inline.id(), types(inline));
-    let found: Option<(Vec<String>, i64, String)> = sqlx::query_as(store.text(FIND))
+    let id = inline.id();
+    // Mostly there is nothing to do, and nobody need wait for that.
+    let found = find(store, connection, inline, FIND).await?;
+    if found.is_some_and(|(_, status)| status == "inline") {
+        return Ok(());
+    }
+    stop_writers(store, connection).await.map_err(failed)?;
+    // Another process may have been faster, and a daemon is let finish its batch.
+    let locked = format!("{FIND} FOR UPDATE");
+    let position = match find(store, connection, inline, &locked).await? {
+        Some((_, status)) if status == "inline" => return Ok(()),
+        Some((position, _)) => position,
+        None => 0,
+    };
+    let newer: Option<i32> = sqlx::query_scalar(store.text(NEWER))
         .bind(&id.name)
         .bind(version(&id))
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed)?;
-    let position = match found {
-        Some((stored, ..)) if stored != types => {
-            return Err(refused(
-                inline,
-                format!(
-                    "it was built from event types {}, now it wants {}; raise its version to \
-                     rebuild it",
-                    stored.join(", "),
-                    types.join(", ")
-                ),
-            ));
-        }
-        Some((.., status)) if status == "inline" => return Ok(()),
-        Some((_, position, _)) => position,
-        None => 0,
-    };
+    if let Some(newer) = newer {
+        return Err(no(
+            inline,
+            format!(
+                "version {newer} runs already; deploy the newer program, or retire that version"
+            ),
+        ));
+    }
     inline
         .set_up(connection)
         .await
         .map_err(|error| stopped(store, inline, "its set_up failed", error))?;
-    // Waits for the writers there are and holds up new ones: from here on the log stands still.
-    let lock = format!("LOCK TABLE {}.events IN SHARE MODE", store.schema);
-    sqlx::query(AssertSqlSafe(lock))
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
     let position = catch_up(store, connection, inline, position).await?;
     sqlx::query(store.text(REGISTER))
         .bind(&id.name)
         .bind(version(&id))
-        .bind(&types)
+        .bind(types(inline))
         .bind(position)
         .execute(&mut *connection)
         .await
@@ -276,6 +238,33 @@ async fn set_up(
         .map_err(failed)?;
     tracing::info!(projection = %id, position, "runs inside the appends from here on");
     Ok(())
+}
+
+/// Where the projection stands and what it is doing, if it was ever seen.
+async fn find(
+    store: &Inner,
+    connection: &mut PgConnection,
+    inline: &Inline<PgConnection>,
+    sql: &str,
+) -> Result<Option<(i64, String)>, OpenError> {
+    let (id, types) = (inline.id(), types(inline));
+    let found: Option<(Vec<String>, i64, String)> = sqlx::query_as(store.text(sql))
+        .bind(&id.name)
+        .bind(version(&id))
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| store.failed("migrate", error))?;
+    match found {
+        Some((stored, ..)) if stored != types => Err(no(
+            inline,
+            format!(
+                "it was built from event types {}, now it wants {}; raise its version to rebuild it",
+                stored.join(", "),
+                types.join(", ")
+            ),
+        )),
+        found => Ok(found.map(|(_, position, status)| (position, status))),
+    }
 }
 
 /// Applies the log after `position`; answers where it ends.
@@ -313,7 +302,7 @@ async fn catch_up(
     Ok(position)
 }
 
-fn refused(inline: &Inline<PgConnection>, problem: String) -> OpenError {
+fn no(inline: &Inline<PgConnection>, problem: String) -> OpenError {
     OpenError::Inline {
         projection: inline.id(),
         problem,
@@ -324,24 +313,35 @@ fn refused(inline: &Inline<PgConnection>, problem: String) -> OpenError {
 fn stopped(store: &Inner, inline: &Inline<PgConnection>, what: &str, error: BoxError) -> OpenError {
     match error.downcast::<sqlx::Error>() {
         Ok(error) if is_transient(&error) => store.failed("migrate", *error),
-        Ok(error) => refused(inline, format!("{what}: {}", Chain(&*error))),
-        Err(error) => refused(inline, format!("{what}: {}", Chain(&*error))),
+        Ok(error) => no(inline, format!("{what}: {}", Chain(&*error))),
+        Err(error) => no(inline, format!("{what}: {}", Chain(&*error))),
     }
 }
 
 /// Lets appends go on without the projections of this name. Answers whether there was one.
 pub(super) async fn retire(store: &Inner, name: &str) -> Result<bool, sqlx::Error> {
+    let begin = transaction::BEGIN.to_owned();
+    let mut transaction = transaction::begin(&store.models, begin).await?;
+    // What is under way still runs it, and has run it when its place is written down.
+    stop_writers(store, &mut transaction).await?;
     // No version is 0, so all of them are other ones.
     let retired = sqlx::query(store.text(RETIRE))
         .bind(name)
         .bind(0)
-        .execute(&store.models)
+        .execute(&mut *transaction)
         .await?;
+    transaction.commit().await?;
     Ok(retired.rows_affected() > 0)
 }
 
-fn id(name: String, version: i32) -> ProjectionId {
-    ProjectionId::new(name, u32::try_from(version).unwrap_or_default())
+/// Waits for the writers there are, holds up new ones, and lets one at a time do so: until the end of the
+/// transaction the log stands still.
+async fn stop_writers(store: &Inner, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let lock = format!(
+        "LOCK TABLE {}.events IN SHARE ROW EXCLUSIVE MODE",
+        store.schema
+    );
+    connection.execute(AssertSqlSafe(lock)).await.map(|_| ())
 }
 
 fn version(id: &ProjectionId) -> i32 {

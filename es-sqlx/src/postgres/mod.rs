@@ -1,4 +1,45 @@
 //! The Postgres store: many writers, many processes.
+//!
+//! # Appends
+//!
+//! An append is one statement and one round trip. Those of one process that wait at the same time share
+//! a statement (group commit): at most 64 appends or 512 events, each to another stream. One that is
+//! alone does not wait for company. What is refused, or has to wait for a transaction of somebody else,
+//! fails or delays only itself. At most 1,024 appends of a process are under way; more wait before they
+//! are taken.
+//!
+//! # Transactions of the program
+//!
+//! [`PgStore::begin`] and [`PgStore::append_in`] put events and the program's own tables into one
+//! transaction. [`PgOptions::inline`] runs projections inside every append.
+//!
+//! # Roles
+//!
+//! The role that calls [`PgStore::migrate`] owns the tables. Others need no more than this (the file
+//! `roles/postgres.sql` of this crate; a reader's role is enough for loading, reading and waiting):
+//!
+//! ```sql
+#![doc = include_str!("../../roles/postgres.sql")]
+//! ```
+//!
+//! # Behind pgbouncer
+//!
+//! With `pool_mode = session` nothing is special. With `pool_mode = transaction`:
+//!
+//! - pgbouncer 1.21 or newer, with `max_prepared_statements` above 0 (the default since 1.24). Without it
+//!   statements fail, or one client runs another's.
+//! - [`PgOptions::notify`]`(false)`. A `LISTEN` would stay on a connection that others use, and the driver
+//!   takes the messages for errors. Events of other processes are then found by looking, within 100 ms;
+//!   `notify` is the one feature that needs a direct connection.
+//! - A database role of its own for each schema, used by nothing that listens, with
+//!   `ALTER ROLE game SET search_path = game, public`. pgbouncer shares connections by database and role,
+//!   and the `search_path` that the store sets stays on them: with two schemas behind one role, unqualified
+//!   reads through [`PgStore::pool`] could answer from the other one. Projections and [`PgStore::begin`]
+//!   set the path for their transaction and are always right.
+//! - More server connections (`default_pool_size`) than transactions that are open at once.
+//!
+//! After you have changed a read model's table, `RECONNECT` on pgbouncer's console: plans outlive your
+//! program there. `scripts/pgbouncer` runs the contract tests through one.
 
 mod address;
 mod append;
@@ -64,7 +105,7 @@ struct Inner {
     recorder: PgRecorder,
     queue: Queue<PgRecorder>,
     inline: Projections,
-    horizon: Horizon,
+    horizon: Arc<Horizon>,
     /// The last position this process has heard of.
     head: watch::Sender<Position>,
     notify: Notify,
@@ -159,7 +200,6 @@ impl EventStore for PgStore {
     ) -> Result<Appended, AppendError> {
         es_core::check_append(stream, events)?;
         let append = Append::new(stream.clone(), expected, events.to_vec());
-        self.0.inline.check(&self.0, &append).await?;
         let appended = if self.0.inline.want(&append) {
             transaction::first(self.append_with_projections(&[append]).await?)
         } else {
@@ -173,10 +213,9 @@ impl EventStore for PgStore {
 
     async fn append_all(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
         es_core::check_appends(appends)?;
-        let Some(first) = appends.first() else {
+        if appends.is_empty() {
             return Ok(Vec::new());
-        };
-        self.0.inline.check(&self.0, first).await?;
+        }
         let appended = match appends.iter().any(|append| self.0.inline.want(append)) {
             true => self.append_with_projections(appends).await?,
             false => self.0.recorder.together(appends).await?,
@@ -269,6 +308,7 @@ impl Inner {
             pool: events.clone(),
             sql: Arc::clone(&sql.append),
             single: Arc::new(single::Texts::new(&schema)),
+            declared: Arc::clone(&inline.names),
         };
         Self {
             notify: Notify::new(notify.then_some(&events), schema.trim_matches('"')),
@@ -280,7 +320,7 @@ impl Inner {
             sql,
             recorder,
             inline,
-            horizon: Horizon::default(),
+            horizon: Arc::default(),
             head: watch::Sender::new(Position::START),
         }
     }

@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Inner, PgStore, address, inline::Projections, schema};
+use super::{Inner, PgStore, address, append::PATIENCE, inline::Projections, schema};
 use crate::{OpenError, error::is_transient};
 
 /// How long the first connection may take.
@@ -91,7 +91,8 @@ impl PgOptions {
 
     /// Whether processes tell each other of new events with `NOTIFY`, at most 50 times a second, on up
     /// to two more connections. They do unless this is switched off; then, or where the messages do
-    /// not arrive (behind pgbouncer, say), events of other processes are found by looking, within 100 ms.
+    /// not arrive, events of other processes are found by looking, within 100 ms. Switch it off behind
+    /// [pgbouncer](super#behind-pgbouncer).
     #[must_use]
     pub fn notify(mut self, notify: bool) -> Self {
         self.notify = notify;
@@ -102,8 +103,8 @@ impl PgOptions {
     /// the log, and an append that it refuses is not recorded. [`PgStore::migrate`] sets it up, and
     /// brings it up to date with a log that has events, while writers wait.
     ///
-    /// Every process that appends must declare it; one that starts without it is refused. Stop those
-    /// that run already first. Appends that run projections are not grouped with others.
+    /// Every process that appends must declare it: from then on the appends of one that does not are
+    /// refused, also of one that runs already. Appends that run projections are not grouped with others.
     #[must_use]
     pub fn inline(mut self, projection: impl Project<PgConnection>) -> Self {
         self.inline.push(Inline::new(projection));
@@ -124,8 +125,14 @@ impl PgOptions {
             Target::Url(url) => {
                 let (options, address) = address::parse(&url)?;
                 let mut first = connect(&options, &address).await?;
-                let pool = || pool(self.connections, &schema, options.clone());
-                let (events, models) = (pool(), pool());
+                let pool = |set_up| pool(self.connections, set_up, options.clone());
+                // Whatever the database's defaults are. Who must wait for a lock gives the connection
+                // back in between.
+                let events = pool(format!(
+                    "SET lock_timeout = '{PATIENCE}'; SET SESSION CHARACTERISTICS AS TRANSACTION \
+                     ISOLATION LEVEL READ COMMITTED"
+                ));
+                let models = pool(format!("SET search_path TO {schema}, public"));
                 let inner = Inner::new(address, events, models, schema, self.notify, inline);
                 schema::look(&inner, &mut first).await?;
                 // It has done its work; whether the server hears the farewell does not matter.
@@ -160,8 +167,7 @@ impl fmt::Debug for PgOptions {
 }
 
 /// Connects when a connection is needed.
-fn pool(connections: u32, schema: &str, options: PgConnectOptions) -> PgPool {
-    let path = format!("SET search_path TO {schema}, public");
+fn pool(connections: u32, set_up: String, options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .test_before_acquire(false)
@@ -174,9 +180,9 @@ fn pool(connections: u32, schema: &str, options: PgConnectOptions) -> PgPool {
             })
         })
         .after_connect(move |connection, _| {
-            let path = path.clone();
+            let set_up = set_up.clone();
             Box::pin(async move {
-                connection.execute(AssertSqlSafe(path)).await?;
+                connection.execute(AssertSqlSafe(set_up)).await?;
                 Ok(())
             })
         })

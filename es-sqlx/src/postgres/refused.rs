@@ -2,7 +2,7 @@
 
 use es_core::BoxError;
 
-use crate::error::{explain, is_not_migrated};
+use crate::error::{explain, next_step};
 
 /// The server's answer to a statement that stores content. Its detail may quote the row ("Failing
 /// row contains …"), and so would `Debug`: only the message is kept.
@@ -15,7 +15,7 @@ struct Refused {
 
 pub(super) fn without_content(error: sqlx::Error) -> BoxError {
     match error.as_database_error() {
-        Some(database) if !is_not_migrated(&error) => Refused {
+        Some(database) if next_step(&error).is_none() => Refused {
             message: database.message().to_owned(),
             code: database.code().unwrap_or_default().into_owned(),
         }
@@ -26,8 +26,11 @@ pub(super) fn without_content(error: sqlx::Error) -> BoxError {
 
 /// Whether the server cannot store the text as JSON: not JSON, wrongly encoded, nested too deeply.
 pub(super) fn is_bad_content(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|database| database.code())
-        .is_some_and(|code| code.starts_with("22") || code == "54001")
+    let code = error.as_database_error().and_then(|error| error.code());
+    // invalid_text_representation, untranslatable_character, character_not_in_repertoire,
+    // invalid_json_text, statement_too_complex
+    matches!(
+        code.as_deref(),
+        Some("22P02" | "22P05" | "22021" | "22032" | "54001")
+    )
 }

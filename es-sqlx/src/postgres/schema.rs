@@ -95,9 +95,10 @@ pub(super) async fn look(store: &Inner, connection: &mut PgConnection) -> Result
 /// Takes a lock of its own first: of many processes one migrates, the others find it done.
 pub(super) async fn migrate(store: &Inner) -> Result<(), OpenError> {
     let failed = |error| store.failed("migrate", error);
-    let mut transaction = transaction::begin(&store.events, transaction::BEGIN.to_owned())
-        .await
-        .map_err(failed)?;
+    let mut transaction =
+        transaction::begin(&store.events, transaction::BEGIN_PATIENTLY.to_owned())
+            .await
+            .map_err(failed)?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('es_migrations ' || $1, 0))")
         .bind(&store.schema)
         .execute(&mut *transaction)

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, postgres::PgArguments, query::QueryA
 
 use super::{
     append::{Columns, appended, lowest, metadata},
+    inline::left_out,
     row::version_parameter,
 };
 
@@ -22,7 +23,7 @@ pub(super) struct Texts {
 
 impl Texts {
     /// $1 stream, $2 its type, $3 the exact version expected, or NULL, $4 the lowest version expected,
-    /// $5–$9 the events.
+    /// $5–$9 the events, $10 the inline projections that are declared.
     pub(super) fn new(schema: &str) -> Self {
         let erased = StreamErased::EVENT_TYPE;
         let last = format!(
@@ -38,7 +39,9 @@ impl Texts {
             "INSERT INTO {schema}.events (event_id, aggregate_id, aggregate_type, event_type,
                     event_version, event_data, created_at, schema_version, metadata)"
         );
-        let admitted = "s.open AND s.v = coalesce($3::int, s.v) AND s.v >= $4::int";
+        let complete = format!("NOT EXISTS ({})", left_out(schema, "$10"));
+        let admitted =
+            format!("{complete} AND s.open AND s.v = coalesce($3::int, s.v) AND s.v >= $4::int");
         Self {
             one: format!(
                 "{insert}
@@ -50,7 +53,7 @@ impl Texts {
             several: format!(
                 "WITH s AS MATERIALIZED ({last}), ins AS ({insert}
                    SELECT u.event_id, $1, $2, u.type, s.v + u.n, u.data::json, s.t,
-                          u.schema_version, u.metadata::json
+                          coalesce(u.schema_version, 1), u.metadata::json
                      FROM s, unnest((SELECT $5::uuid[]), (SELECT $6::text[]), (SELECT $7::text[]),
                                     (SELECT $8::int[]), (SELECT $9::text[]))
                        WITH ORDINALITY AS u(event_id, type, data, schema_version, metadata, n)
@@ -69,6 +72,7 @@ pub(super) async fn record(
     pool: &PgPool,
     texts: &Texts,
     append: &Append,
+    declared: &[String],
 ) -> Result<Option<Appended>, sqlx::Error> {
     let found: Option<Found> = match append.events.as_slice() {
         [event] => {
@@ -78,17 +82,26 @@ pub(super) async fn record(
                 .bind(event.event_data.as_str())
                 .bind(i32::try_from(event.schema_version).unwrap_or(i32::MAX))
                 .bind(metadata(event))
+                .bind(declared)
                 .fetch_optional(pool)
                 .await?
         }
         _ => {
-            let columns = Columns::of(append);
+            let mut columns = Columns::of(append);
+            // Missing elements are NULL: what is the same for all need not be sent.
+            if append.events.iter().all(|event| event.schema_version == 1) {
+                columns.schema_versions.clear();
+            }
+            if columns.metadata.iter().all(Option::is_none) {
+                columns.metadata.clear();
+            }
             query(&texts.several, append)
                 .bind(columns.event_ids)
                 .bind(columns.event_types)
                 .bind(columns.data)
                 .bind(columns.schema_versions)
                 .bind(columns.metadata)
+                .bind(declared)
                 .fetch_optional(pool)
                 .await?
         }

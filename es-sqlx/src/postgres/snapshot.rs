@@ -72,7 +72,7 @@ impl PgStore {
         let lock = erase::snapshots_lock(&self.0, &snapshot.stream());
         let begin = format!(
             "{}; SELECT pg_advisory_xact_lock_shared({lock})",
-            transaction::BEGIN
+            transaction::BEGIN_PATIENTLY
         );
         let sql = format!(
             "INSERT INTO {0}.snapshots (snapshot_id, aggregate_id, aggregate_type, version,

@@ -17,8 +17,11 @@ use super::{
 /// has committed.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// How often an append inside a transaction may lose a race. A transaction of a higher isolation level
-/// never sees who won.
+/// The same where it is worth waiting: connections for events have little patience with locks.
+pub(super) const BEGIN_PATIENTLY: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0";
+
+/// How often an append inside a transaction may lose a race.
 const RACES_MAX: u32 = 3;
 
 /// Begins in a task of its own. In sqlx 0.9 a future of `begin` that is dropped before the answer
@@ -49,7 +52,8 @@ pub(super) fn begin_guarded(schema: &str) -> String {
 /// A transaction on a [`PgStore`] for events and tables of the program together: an outbox, say. Dropping
 /// it rolls back.
 ///
-/// Readers of the log wait for it once it has appended, so keep it short, and append last. Should the
+/// Readers of the log wait for it once it has appended, and so do others who append to the same stream (also
+/// this program, through the store): keep it short, and append last. Should the
 /// process stop answering in the middle, the server ends it after 30 s
 /// (`idle_in_transaction_session_timeout`).
 ///
@@ -73,6 +77,8 @@ pub struct PgTransaction {
     store: PgStore,
     /// The last position it has drawn.
     position: Position,
+    /// Whether an append has begun and not ended.
+    torn: bool,
     runtime: Handle,
 }
 
@@ -86,7 +92,8 @@ impl PgTransaction {
     }
 
     /// Adds `events` to the end of `stream`, as [`EventStore::append`](es_core::EventStore::append)
-    /// does, when the transaction commits.
+    /// does, when the transaction commits. If its future is dropped the transaction cannot commit any
+    /// more.
     ///
     /// # Errors
     ///
@@ -120,8 +127,14 @@ impl PgTransaction {
         &mut self,
         appends: &[Append],
     ) -> Result<Vec<Appended>, AppendError> {
+        if self.torn {
+            return Err(told(appends, torn()));
+        }
         let store = Arc::clone(&self.store.0);
-        let appended = append_in(&store, self.connection(), appends).await?;
+        self.torn = true;
+        let result = savepoints(&store, self.connection(), appends).await;
+        self.torn = matches!(result, Err(AppendError::Backend { .. }));
+        let appended = result?;
         let last = appended.iter().map(|appended| appended.position).max();
         self.position = self.position.max(last.unwrap_or_default());
         Ok(appended)
@@ -134,6 +147,9 @@ impl PgTransaction {
     /// What the driver says. If the connection broke during the commit, nobody knows whether it came
     /// through; appends can be repeated with the same event ids, and will tell.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.torn {
+            return Err(torn());
+        }
         let Some(mut transaction) = self.transaction.take() else {
             return Ok(());
         };
@@ -185,13 +201,16 @@ impl PgStore {
             transaction: Some(transaction),
             store: self.clone(),
             position: Position::START,
+            torn: false,
             runtime: Handle::current(),
         })
     }
 
     /// Adds `events` to the end of `stream` when the transaction commits that is open on `connection`,
-    /// which may be any connection to the same database. With [`PgStore::begin`] those who wait in this
-    /// process are woken by the commit; here they find the events by looking.
+    /// which may be any connection to the same database, at the isolation level READ COMMITTED. With
+    /// [`PgStore::begin`] those who wait in this process are woken by the commit; here they find the events
+    /// by looking. If the future is dropped, roll the transaction back: what an inline projection had still
+    /// to write would be missing.
     ///
     /// # Errors
     ///
@@ -206,8 +225,38 @@ impl PgStore {
     ) -> Result<Appended, AppendError> {
         es_core::check_append(stream, events)?;
         let append = Append::new(stream.clone(), expected, events.to_vec());
-        append_in(&self.0, connection, &[append]).await.map(first)
+        let appends = [append];
+        refuse_the_past(connection, &appends).await?;
+        savepoints(&self.0, connection, &appends).await.map(first)
     }
+}
+
+/// What an append that was dropped half-way has left behind is not known.
+fn torn() -> sqlx::Error {
+    let problem = "an append in this transaction failed or was dropped; roll it back";
+    sqlx::Error::Configuration(problem.into())
+}
+
+/// A transaction of a higher level looks at the past: it would not see that a projection must run inside
+/// the append by now, nor who has won a race.
+async fn refuse_the_past(
+    connection: &mut PgConnection,
+    appends: &[Append],
+) -> Result<(), AppendError> {
+    let level: String = sqlx::query_scalar("SELECT current_setting('transaction_isolation')")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| told(appends, error))?;
+    if level == "read committed" {
+        return Ok(());
+    }
+    Err(AppendError::Invalid {
+        stream: appends[0].stream.clone(),
+        reason: format!(
+            "the transaction's isolation level is {level}; begin it with \
+             `BEGIN ISOLATION LEVEL READ COMMITTED`, or with `PgStore::begin`"
+        ),
+    })
 }
 
 /// How often a deadlock between inline projections is answered by starting over.
@@ -247,22 +296,20 @@ impl PgStore {
     }
 }
 
-/// `append_in` answers each append or fails.
+/// There is an answer for each append.
 pub(super) fn first(appended: Vec<Appended>) -> Appended {
     appended[0]
 }
 
 /// What fails inside the savepoint leaves the caller's transaction usable.
-async fn append_in(
+async fn savepoints(
     store: &Inner,
     connection: &mut PgConnection,
     appends: &[Append],
 ) -> Result<Vec<Appended>, AppendError> {
-    let inline = &store.inline;
-    inline.check_in(connection, store, &appends[0]).await?;
     let mut races = 0;
     loop {
-        let error = match savepoint(store, connection, appends, races > 0).await {
+        let error = match attempt(store, connection, appends, races > 0).await {
             Ok(result) => {
                 let end = match &result {
                     Ok(_) => "RELEASE SAVEPOINT es_append",
@@ -286,18 +333,21 @@ async fn append_in(
 }
 
 /// The outer error is the statement's own, the inner one a refusal.
-async fn savepoint(
+async fn attempt(
     store: &Inner,
     connection: &mut PgConnection,
     appends: &[Append],
     look: bool,
 ) -> Result<Result<Vec<Appended>, AppendError>, sqlx::Error> {
+    // How long to wait is the caller's business.
     let how = Ask {
         look,
+        patience: None,
         ..Ask::TOGETHER
     };
+    let declared = &store.inline.names;
     connection.execute("SAVEPOINT es_append").await?;
-    let verdicts = ask(&mut *connection, &store.sql.append, appends, how).await?;
+    let verdicts = ask(&mut *connection, &store.sql.append, appends, declared, how).await?;
     let is_new = verdicts
         .iter()
         .any(|verdict| matches!(verdict, Verdict::Recorded(_)));

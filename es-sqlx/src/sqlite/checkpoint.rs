@@ -192,7 +192,7 @@ impl ProjectionStore for SqliteStore {
             .bind(claim.projection.version)
             .bind(claim.owner)
             .bind(claim.epoch)
-            .execute(&self.0.writer.pool)
+            .execute(&*self.0.writer.pool())
             .await
             .map(|_| ())
             .map_err(failed(&claim.projection, "release the lease"))
@@ -256,7 +256,7 @@ impl SqliteStore {
         projection: &ProjectionId,
         action: &'static str,
     ) -> Result<SqliteBatch, CheckpointError> {
-        let transaction = self.0.writer.pool.begin_with("BEGIN IMMEDIATE").await;
+        let transaction = self.0.writer.pool().begin_with("BEGIN IMMEDIATE").await;
         Ok(SqliteBatch {
             transaction: Some(transaction.map_err(failed(projection, action))?),
             projection: projection.clone(),

@@ -14,7 +14,7 @@ use super::{
     insert::{Admitted, Around, insert},
     record::run,
     row,
-    writer::Writer,
+    writer::{Raw, Writer},
 };
 use crate::error::is_transient;
 
@@ -25,17 +25,14 @@ const EMPTY: &str = r#"UPDATE events SET event_data = '{"$erased":true}', metada
 const FORGET: &str = "DELETE FROM snapshots WHERE aggregate_id = ?1";
 
 pub(super) async fn erase(
-    writer: &Writer,
+    mut raw: Raw,
     stream: &StreamId,
     tombstone: &StreamErased,
 ) -> Result<Appended, EraseError> {
     let tombstone = NewEvent::encode(tombstone).map_err(|error| failed(stream, false, error))?;
     let append = Append::new(stream.clone(), ExpectedVersion::Any, vec![tombstone]);
-    let mut raw = writer
-        .acquire()
-        .await
-        .map_err(|error| sql_failed(stream, error))?;
-    match erase_inside(writer, raw.db(), &append).await {
+    let writer = raw.writer();
+    match erase_inside(&writer, raw.db(), &append).await {
         Ok(erased) => {
             raw.committed();
             writer.push(erased.position);
@@ -106,11 +103,14 @@ async fn tombstone(db: &mut SqliteConnection, stream: &StreamId) -> Result<Appen
     })
 }
 
-fn append_failed(stream: &StreamId, error: AppendError) -> EraseError {
-    failed(stream, error.is_retryable(), error)
+fn append_failed(stream: &StreamId, source: AppendError) -> EraseError {
+    EraseError::Refused {
+        stream: stream.clone(),
+        source: Box::new(source),
+    }
 }
 
-fn sql_failed(stream: &StreamId, error: sqlx::Error) -> EraseError {
+pub(super) fn sql_failed(stream: &StreamId, error: sqlx::Error) -> EraseError {
     failed(stream, is_transient(&error), error)
 }
 

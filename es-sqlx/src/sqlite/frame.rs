@@ -116,6 +116,7 @@ pub(super) fn views(row: &SqliteRow, version: Version) -> Option<Views<'_>> {
     is_whole.then_some(Views {
         version: version.get(),
         left: count,
+        until: Version::new(expected),
         event_types: frame.pieces("event_types", count)?,
         schema_versions,
         data: frame.pieces("data", count)?,
@@ -126,6 +127,7 @@ pub(super) fn views(row: &SqliteRow, version: Version) -> Option<Views<'_>> {
 pub(super) struct Views<'r> {
     version: u32,
     left: usize,
+    until: Version,
     event_types: Pieces<'r>,
     schema_versions: Pieces<'r>,
     data: Pieces<'r>,
@@ -134,6 +136,11 @@ pub(super) struct Views<'r> {
 impl Views<'_> {
     pub(super) fn len(&self) -> usize {
         self.left
+    }
+
+    /// The version of the last of them.
+    pub(super) fn until(&self) -> Version {
+        self.until
     }
 }
 

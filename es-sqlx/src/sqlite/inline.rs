@@ -108,7 +108,7 @@ pub(super) async fn register(writer: &Writer, address: &str) -> Result<(), OpenE
         }
     }
     let failed = |source| backend(address, source);
-    let mut connection = writer.pool.acquire().await.map_err(failed)?;
+    let mut connection = writer.pool().acquire().await.map_err(failed)?;
     let mut transaction = connection
         .begin_with("BEGIN IMMEDIATE")
         .await
@@ -215,7 +215,7 @@ impl SqliteStore {
     pub async fn retire_inline(&self, name: &str) -> Result<bool, sqlx::Error> {
         let retired = sqlx::query(RETIRE)
             .bind(name)
-            .execute(&self.0.writer.pool)
+            .execute(&*self.0.writer.pool())
             .await?;
         Ok(retired.rows_affected() > 0)
     }

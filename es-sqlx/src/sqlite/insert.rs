@@ -132,7 +132,7 @@ fn arguments(
     Ok(arguments)
 }
 
-fn metadata(event: &NewEvent) -> Result<Option<String>, serde_json::Error> {
+pub(super) fn metadata(event: &NewEvent) -> Result<Option<String>, serde_json::Error> {
     match event.metadata.is_empty() {
         true => Ok(None),
         false => serde_json::to_string(&event.metadata).map(Some),

@@ -7,7 +7,9 @@ mod erase;
 mod frame;
 mod inline;
 mod insert;
+mod layout;
 mod listen;
+mod lone;
 mod options;
 mod read;
 mod record;
@@ -18,7 +20,7 @@ mod transaction;
 mod visit;
 mod writer;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use es_core::{
@@ -33,7 +35,7 @@ pub use self::{
     options::{SqliteOptions, Synchronous},
     transaction::SqliteTransaction,
 };
-use self::{record::SqliteRecorder, writer::Writer};
+use self::{listen::Watcher, record::SqliteRecorder, writer::Writer};
 use crate::{OpenError, queue::Queue};
 
 /// An event store in a SQLite file. Cheap to clone; all clones are one store.
@@ -66,7 +68,7 @@ struct Inner {
     queue: Queue<SqliteRecorder>,
     writer: Arc<Writer>,
     readers: SqlitePool,
-    poll: Duration,
+    watcher: Watcher,
 }
 
 impl SqliteStore {
@@ -95,7 +97,7 @@ impl SqliteStore {
     ///
     /// See [`OpenError`].
     pub async fn migrate(&self) -> Result<(), OpenError> {
-        schema::migrate(&self.0.writer.pool, &self.0.address).await
+        schema::migrate(&self.0.writer.pool(), &self.0.address).await
     }
 
     /// Connections for reading your read models. Writing to them belongs in a projection.
@@ -112,8 +114,9 @@ impl SqliteStore {
     /// Waits for what is under way and closes all connections.
     pub async fn close(&self) {
         self.0.queue.close().await;
-        self.0.writer.pool.close().await;
+        self.0.writer.close().await;
         self.0.readers.close().await;
+        self.0.watcher.close().await;
     }
 }
 
@@ -146,9 +149,11 @@ impl EventStore for SqliteStore {
             return Ok(Vec::new());
         };
         let (stream, count) = (first.stream.clone(), first.events.len());
-        let recorder = SqliteRecorder(Arc::clone(&self.0.writer));
+        // Only now does it go on without its caller, and nobody can come before it.
+        let raw = self.0.writer.acquire().await;
+        let raw = raw.map_err(|error| record::first_failed(appends, error))?;
         let appends = appends.to_vec();
-        let task = async move { recorder.together(&appends).await };
+        let task = async move { record::together(raw, &appends).await };
         match tokio::spawn(task.in_current_span()).await {
             Ok(result) => result,
             Err(_) => Err(stopped(&stream, count)),
@@ -160,9 +165,10 @@ impl EventStore for SqliteStore {
         stream: &StreamId,
         tombstone: &StreamErased,
     ) -> Result<Appended, EraseError> {
-        let writer = Arc::clone(&self.0.writer);
+        let raw = self.0.writer.acquire().await;
+        let raw = raw.map_err(|error| erase::sql_failed(stream, error))?;
         let (erased, tombstone) = (stream.clone(), tombstone.clone());
-        let task = async move { erase::erase(&writer, &erased, &tombstone).await };
+        let task = async move { erase::erase(raw, &erased, &tombstone).await };
         match tokio::spawn(task.in_current_span()).await {
             Ok(result) => result,
             Err(_) => Err(erase::failed(stream, true, STOPPED)),
@@ -196,8 +202,8 @@ impl EventStore for SqliteStore {
         read::head(&self.0.readers).await
     }
 
-    /// Wakes at once for appends through this store, and looks every
-    /// [`poll_interval`](SqliteOptions::poll_interval) for those of other processes.
+    /// Wakes at once for appends through this store. For those of other processes one of all that wait looks
+    /// every [`poll_interval`](SqliteOptions::poll_interval).
     async fn wait_for_events(&self, after: Position) -> Result<(), ReadError> {
         listen::wait(self, after).await
     }

@@ -2,18 +2,19 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use es_core::{Inline, Position, Project};
+use es_core::{Inline, Project};
 use sqlx::{
     SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::watch;
 
 use super::{
     Inner, SqliteStore, address, inline, insert,
+    listen::{Sight, Watcher},
+    lone,
     record::{LIMITS, SqliteRecorder},
     schema,
-    writer::{Forsaken, Writer, is_sound, tidy},
+    writer::{Ends, Forsaken, Writer, is_sound, tidy},
 };
 use crate::{OpenError, error::is_transient, queue::Queue};
 
@@ -129,22 +130,35 @@ impl SqliteOptions {
                     Synchronous::Full => SqliteSynchronous::Full,
                     Synchronous::Normal => SqliteSynchronous::Normal,
                 });
-        let writing = options.clone().statement_cache_capacity(insert::KEPT);
-        let writer = connect(&address, &writing, sound(pool(1))).await?;
+        let writing = options
+            .clone()
+            .statement_cache_capacity(insert::KEPT + lone::KEPT);
+        let ends = Ends::default();
+        let writer = connect(&address, &writing, observed(sound(pool(1)), &ends)).await?;
         let readers = connect(&address, &options, sound(pool(self.readers))).await?;
-        self.finish(address, true, writer, readers, Forsaken::default())
-            .await
+        let sight = Sight::File {
+            options: Box::new(options.read_only(true)),
+            open: None,
+        };
+        let writer = Writer::new(writer, true, Forsaken::default(), ends, self.inline);
+        finish(address, writer, readers, self.poll, sight).await
     }
 
     /// A private database lives as long as its one connection, which reads and writes.
     async fn open_in_memory(self) -> Result<SqliteStore, OpenError> {
         let options = self.connect_options().in_memory(true);
-        let options = options.statement_cache_capacity(insert::KEPT);
+        let options = options.statement_cache_capacity(insert::KEPT + lone::KEPT);
         let forsaken = Forsaken::default();
-        let pool = connect(":memory:", &options, tidied(pool(1), &forsaken)).await?;
+        let ends = Ends::default();
+        let pool = observed(tidied(pool(1), &forsaken), &ends);
+        let pool = connect(":memory:", &options, pool).await?;
         let address = ":memory:".to_owned();
-        self.finish(address, false, pool.clone(), pool, forsaken)
-            .await
+        let sight = Sight::Memory {
+            pool: pool.clone(),
+            head: 0,
+        };
+        let writer = Writer::new(pool.clone(), false, forsaken, ends, self.inline);
+        finish(address, writer, pool, self.poll, sight).await
     }
 
     fn connect_options(&self) -> SqliteConnectOptions {
@@ -156,33 +170,26 @@ impl SqliteOptions {
             // What is erased is overwritten, not only forgotten.
             .pragma("secure_delete", "ON")
     }
+}
 
-    async fn finish(
-        self,
-        address: String,
-        in_file: bool,
-        writer: SqlitePool,
-        readers: SqlitePool,
-        forsaken: Forsaken,
-    ) -> Result<SqliteStore, OpenError> {
-        let writer = Arc::new(Writer {
-            pool: writer,
-            in_file,
-            forsaken,
-            head: watch::Sender::new(Position::START),
-            inline: self.inline,
-        });
-        let store = SqliteStore(Arc::new(Inner {
-            address,
-            queue: Queue::new(SqliteRecorder(Arc::clone(&writer)), LIMITS),
-            writer,
-            readers,
-            poll: self.poll,
-        }));
-        store.migrate().await?;
-        inline::register(&store.0.writer, &store.0.address).await?;
-        Ok(store)
-    }
+async fn finish(
+    address: String,
+    writer: Writer,
+    readers: SqlitePool,
+    poll: Duration,
+    sight: Sight,
+) -> Result<SqliteStore, OpenError> {
+    let writer = Arc::new(writer);
+    let store = SqliteStore(Arc::new(Inner {
+        address,
+        queue: Queue::new(SqliteRecorder(Arc::clone(&writer)), LIMITS),
+        watcher: Watcher::new(Arc::clone(&writer), poll, sight),
+        writer,
+        readers,
+    }));
+    store.migrate().await?;
+    inline::register(&store.0.writer, &store.0.address).await?;
+    Ok(store)
 }
 
 /// A connection to a file does not age, and needs no test before use.
@@ -210,6 +217,14 @@ fn tidied(pool: SqlitePoolOptions, forsaken: &Forsaken) -> SqlitePoolOptions {
             tidy(connection, &forsaken).await;
             Ok(true)
         })
+    })
+}
+
+fn observed(pool: SqlitePoolOptions, ends: &Ends) -> SqlitePoolOptions {
+    let ends = ends.clone();
+    pool.after_connect(move |connection, _| {
+        let ends = ends.clone();
+        Box::pin(async move { ends.observe(connection).await })
     })
 }
 

@@ -19,7 +19,7 @@ const SELECT: &str = concat!("SELECT ", columns!(), " FROM events WHERE ");
 /// SQLite plans a statement anew for each value of a bare `LIMIT ?`.
 const LIMIT: &str = " LIMIT 0 + ";
 
-const HEAD: &str = "SELECT last_position FROM log_head";
+pub(super) const HEAD: &str = "SELECT last_position FROM log_head";
 /// Said with a page, it is the end of the same log: a statement sees one moment.
 const SETTLED: &str = "(SELECT last_position FROM log_head) AS settled";
 

@@ -1,14 +1,16 @@
 //! Recording appends: a group in one transaction of two trips, bad ones sorted out one by one.
 
-use std::{fmt, slice, sync::Arc};
+use std::{fmt, panic::AssertUnwindSafe, slice, sync::Arc};
 
 use es_core::{Append, AppendError, Appended};
+use futures::FutureExt;
 use sqlx::SqliteConnection;
 
 use super::{
     admit::{Admission, Begin, Facts, Ids, ask},
     inline,
     insert::{Admitted, Around, insert},
+    lone, stopped,
     writer::{Raw, Writer},
 };
 use crate::{
@@ -21,6 +23,8 @@ pub(super) const LIMITS: Limits = Limits {
     lanes: 1,
     appends: 64,
     events: 1_000,
+    bytes: 4 << 20,
+    slow: None,
 };
 
 const COMMIT: &str = "COMMIT";
@@ -31,9 +35,6 @@ const UNDO: &str = "ROLLBACK TO es_append; RELEASE es_append";
 pub(super) struct SqliteRecorder(pub(super) Arc<Writer>);
 
 impl Recorder for SqliteRecorder {
-    /// Half-way there is an open transaction to be ended.
-    const MAY_BE_DROPPED: bool = false;
-
     async fn group(&self, appends: &[Append]) -> Option<Vec<Answer>> {
         match self.transaction(appends, Ids::First).await {
             Ok(answers) => Some(answers),
@@ -43,7 +44,22 @@ impl Recorder for SqliteRecorder {
         }
     }
 
+    /// After a panic of a projection the others go on.
     async fn alone(&self, append: &Append) -> Answer {
+        let recorded = AssertUnwindSafe(self.alone_or_panic(append)).catch_unwind();
+        let answer = recorded.await;
+        answer.unwrap_or_else(|_| Err(stopped(&append.stream, append.events.len())))
+    }
+}
+
+impl SqliteRecorder {
+    async fn alone_or_panic(&self, append: &Append) -> Answer {
+        match self.lone(append).await {
+            Ok(Some(answer)) => return answer,
+            Err(error) if is_transient(&error) => return Err(one_failed(append, error)),
+            // What stood in the way is found out below.
+            Ok(None) | Err(_) => {}
+        }
         let alone = slice::from_ref(append);
         let recorded = match self.transaction(alone, Ids::First).await {
             Err(error) if is_taken(&error) => self.transaction(alone, Ids::All).await,
@@ -54,9 +70,28 @@ impl Recorder for SqliteRecorder {
             Err(error) => Err(one_failed(append, error)),
         }
     }
-}
 
-impl SqliteRecorder {
+    /// In one trip, if it is a simple one.
+    async fn lone(&self, append: &Append) -> Result<Option<Answer>, sqlx::Error> {
+        if !self.0.inline.is_empty() {
+            return Ok(None);
+        }
+        let mut raw = self.0.acquire().await?;
+        match lone::record(raw.db(), append).await {
+            Ok(recorded) => {
+                raw.committed();
+                if let Some(Ok(appended)) = &recorded {
+                    self.0.push(appended.position);
+                }
+                Ok(recorded)
+            }
+            Err(error) => {
+                raw.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+
     /// The outer error is that of the whole transaction: nothing was recorded, unless the commit failed.
     async fn transaction(&self, appends: &[Append], ids: Ids) -> Result<Vec<Answer>, sqlx::Error> {
         let mut raw = self.0.acquire().await?;
@@ -73,29 +108,31 @@ impl SqliteRecorder {
             }
         }
     }
+}
 
-    /// All or none.
-    pub(super) async fn together(&self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
-        let failed = |error| first_failed(appends, error);
-        let mut raw = self.0.acquire().await.map_err(failed)?;
-        match all_and_commit(&self.0, &mut raw, appends).await {
-            Ok(appended) => {
-                raw.committed();
-                let positions = appended.iter().map(|appended| appended.position);
-                self.0.push(positions.max().unwrap_or_default());
-                Ok(appended)
-            }
-            Err(error) => {
-                raw.roll_back().await;
-                Err(error)
-            }
+/// All or none.
+pub(super) async fn together(
+    mut raw: Raw,
+    appends: &[Append],
+) -> Result<Vec<Appended>, AppendError> {
+    let writer = raw.writer();
+    match all_and_commit(&writer, &mut raw, appends).await {
+        Ok(appended) => {
+            raw.committed();
+            let positions = appended.iter().map(|appended| appended.position);
+            writer.push(positions.max().unwrap_or_default());
+            Ok(appended)
+        }
+        Err(error) => {
+            raw.roll_back().await;
+            Err(error)
         }
     }
 }
 
 async fn all_and_commit(
     writer: &Writer,
-    raw: &mut Raw<'_>,
+    raw: &mut Raw,
     appends: &[Append],
 ) -> Result<Vec<Appended>, AppendError> {
     let appended = all(writer, raw.db(), Begin::Immediate, appends).await?;
@@ -244,7 +281,7 @@ fn is_taken(error: &sqlx::Error) -> bool {
 }
 
 /// The first one speaks for all. There is none only where nothing can fail.
-fn first_failed(appends: &[Append], error: sqlx::Error) -> AppendError {
+pub(super) fn first_failed(appends: &[Append], error: sqlx::Error) -> AppendError {
     one_failed(&appends[0], error)
 }
 

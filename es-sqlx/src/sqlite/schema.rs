@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 
+use super::layout;
 use crate::{OpenError, error::is_transient};
 
 /// Marks a file as ours in its header: "es_1".
@@ -98,6 +99,9 @@ async fn judge(connection: &mut SqliteConnection, address: &str) -> Result<u32, 
         .await
         .map_err(failed)?;
     let known = MIGRATIONS.len();
+    if usize::try_from(found) == Ok(known) {
+        layout::check(&mut snapshot, address).await?;
+    }
     match usize::try_from(found) {
         Ok(applied) if applied <= known => Ok(u32::try_from(applied).unwrap_or(0)),
         _ => Err(OpenError::Newer {
@@ -145,6 +149,8 @@ pub(super) async fn migrate(writer: &SqlitePool, address: &str) -> Result<(), Op
             .await
             .map_err(failed)?;
     }
+    // What was made is held to the same rules as what was found.
+    judge(&mut transaction, address).await?;
     transaction.commit().await.map_err(failed)
 }
 
@@ -157,7 +163,7 @@ fn unreachable(address: &str, source: sqlx::Error) -> OpenError {
     }
 }
 
-fn failed(address: &str, action: &'static str, source: sqlx::Error) -> OpenError {
+pub(super) fn failed(address: &str, action: &'static str, source: sqlx::Error) -> OpenError {
     if is_read_only(&source) {
         return unreachable(address, source);
     }

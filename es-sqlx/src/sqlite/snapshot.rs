@@ -74,7 +74,7 @@ impl SnapshotStore for SqliteStore {
             .bind(timestamp(snapshot.created_at))
             .bind(snapshot.state.as_str())
             .bind(snapshot.fingerprint.as_deref())
-            .execute(&self.0.writer.pool)
+            .execute(&*self.0.writer.pool())
             .await
             .map(|_| ())
             .map_err(|source| SnapshotError {

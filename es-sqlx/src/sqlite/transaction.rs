@@ -13,7 +13,7 @@ use super::{SqliteStore, admit::Begin, record};
 ///
 /// It holds the write lock: nobody else appends until it ends, so keep it short, and do not append
 /// through the store from inside. Statements that end the transaction themselves (`COMMIT`,
-/// `ON CONFLICT ROLLBACK`) must not be used.
+/// `ON CONFLICT ROLLBACK`) must not be used; after one of them nothing can be appended any more.
 ///
 /// ```
 /// use es_core::{EventStore, ExpectedVersion, Json, NewEvent, StreamId};
@@ -42,8 +42,12 @@ pub struct SqliteTransaction {
     position: Position,
     /// Whether an append has begun and not ended.
     torn: bool,
+    /// How many transactions had ended when it began.
+    ends: u64,
     runtime: Handle,
 }
+
+const ENDED: &str = "the transaction was ended by one of its statements";
 
 impl SqliteTransaction {
     /// The connection inside the transaction.
@@ -88,6 +92,12 @@ impl SqliteTransaction {
 
     async fn all(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
         let store = self.store.clone();
+        if self.has_ended() {
+            // A savepoint would begin another transaction, and commit it.
+            self.torn = true;
+            let problem = sqlx::Error::InvalidArgument(ENDED.to_owned());
+            return Err(record::first_failed(appends, problem));
+        }
         self.torn = true;
         let result = record::all(
             &store.0.writer,
@@ -104,6 +114,10 @@ impl SqliteTransaction {
         Ok(appended)
     }
 
+    fn has_ended(&self) -> bool {
+        self.store.0.writer.ends.count() != self.ends
+    }
+
     /// Makes everything visible together.
     ///
     /// # Errors
@@ -113,6 +127,9 @@ impl SqliteTransaction {
         if self.torn {
             let problem = "an append in this transaction failed or was dropped";
             return Err(sqlx::Error::Protocol(problem.to_owned()));
+        }
+        if self.has_ended() {
+            return Err(sqlx::Error::Protocol(ENDED.to_owned()));
         }
         if let Some(transaction) = self.transaction.take() {
             transaction.commit().await?;
@@ -137,7 +154,15 @@ impl SqliteTransaction {
 impl Drop for SqliteTransaction {
     fn drop(&mut self) {
         let _entered = self.runtime.enter();
-        drop(self.transaction.take());
+        let Some(mut transaction) = self.transaction.take() else {
+            return;
+        };
+        if self.has_ended() {
+            // The driver believes that there is one until it has rolled one back.
+            self.runtime.spawn(async move {
+                let _ = sqlx::raw_sql("BEGIN").execute(&mut *transaction).await;
+            });
+        }
     }
 }
 
@@ -156,8 +181,10 @@ impl SqliteStore {
     ///
     /// What the driver says.
     pub async fn begin(&self) -> Result<SqliteTransaction, sqlx::Error> {
+        let transaction = self.0.writer.pool().begin_with("BEGIN IMMEDIATE").await?;
         Ok(SqliteTransaction {
-            transaction: Some(self.0.writer.pool.begin_with("BEGIN IMMEDIATE").await?),
+            transaction: Some(transaction),
+            ends: self.0.writer.ends.count(),
             store: self.clone(),
             position: Position::START,
             torn: false,

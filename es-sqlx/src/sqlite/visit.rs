@@ -1,6 +1,6 @@
 //! Showing a stream to a fold: the snapshot and what follows it in one statement.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, pin::pin, task::Poll};
 
 use es_core::{ReadError, SnapshotView, StreamVisitor, Version, Visit};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
@@ -44,50 +44,50 @@ pub(super) async fn stream(
     visit: &Visit,
     visitor: &mut dyn StreamVisitor,
 ) -> Result<(), ReadError> {
-    let mut at = visit.after;
-    if visit.snapshot {
-        let begun = page(db, SNAPSHOT_AND_TAIL, visit, at).await?;
-        let offered = begun.map_or(Offer::Unread, |row| offer(&row, visit, visitor));
-        match offered {
-            Offer::Shown(Shown::Over) => return Ok(()),
-            Offer::Shown(Shown::Until(version)) => at = version,
-            Offer::Tail(version) => {
-                at = version;
-                if rows(db, visit, visitor, &mut at).await?.is_break() {
-                    return Ok(());
-                }
-            }
-            Offer::Unread => {}
-        }
-    }
+    let (mut at, mut begun) = begin(db, visit, visitor).await?;
     while at < visit.at_most {
-        let row = page(db, TAIL, visit, at).await?;
-        match row.and_then(|row| show(&row, at, visitor)) {
-            Some(Shown::Over) => return Ok(()),
-            Some(Shown::Until(version)) => at = version,
-            None => {
-                if rows(db, visit, visitor, &mut at).await?.is_break() {
-                    return Ok(());
-                }
+        let row = match begun.take() {
+            Some(row) => Some(row),
+            None => page(db, TAIL, visit, at).await?,
+        };
+        let Some(views) = row.as_ref().and_then(|row| frame::views(row, at)) else {
+            if rows(db, visit, visitor, &mut at).await?.is_break() {
+                return Ok(());
             }
+            continue;
+        };
+        if views.len() < PAGE as usize || views.until() >= visit.at_most {
+            // Whether it breaks off or not, this is the end.
+            let _ = show(views, visitor, &mut at);
+            return Ok(());
         }
+        // The driver's thread reads the next page while this one shows the page at hand.
+        let mut next = pin!(page(db, TAIL, visit, views.until()));
+        let read = futures::poll!(next.as_mut());
+        if show(views, visitor, &mut at).is_break() {
+            return Ok(());
+        }
+        begun = match read {
+            Poll::Ready(read) => read?,
+            Poll::Pending => next.await?,
+        };
     }
     Ok(())
 }
 
-/// What became of the first page.
-enum Offer {
-    Shown(Shown),
-    /// The snapshot is believed, but the events after it must be read row by row.
-    Tail(Version),
-    /// Nothing was shown that is of use.
-    Unread,
-}
-
-enum Shown {
-    /// There may be more after this version.
-    Until(Version),
-    Over,
+/// Where to go on, and a page of events from there if it has been read.
+async fn begin(
+    db: &mut SqliteConnection,
+    visit: &Visit,
+    visitor: &mut dyn StreamVisitor,
+) -> Result<(Version, Option<SqliteRow>), ReadError> {
+    if visit.snapshot
+        && let Some(row) = page(db, SNAPSHOT_AND_TAIL, visit, visit.after).await?
+        && let Some(at) = offer(&row, visit, visitor)
+    {
+        return Ok((at, Some(row)));
+    }
+    Ok((visit.after, None))
 }
 
 /// `None` if the page is too big for one row.
@@ -112,44 +112,34 @@ async fn page(
     }
 }
 
-fn offer(row: &SqliteRow, visit: &Visit, visitor: &mut dyn StreamVisitor) -> Offer {
-    let version = match row.try_get::<Option<u32>, _>("snapshot_version") {
-        Ok(Some(version)) => Version::new(version),
-        // The page is the beginning of the stream.
-        Ok(None) => return show(row, visit.after, visitor).map_or(Offer::Unread, Offer::Shown),
-        Err(_) => return Offer::Unread,
+/// The version after which the page begins, unless it begins after a snapshot that is of no use.
+fn offer(row: &SqliteRow, visit: &Visit, visitor: &mut dyn StreamVisitor) -> Option<Version> {
+    let Some(version) = row
+        .try_get::<Option<u32>, _>("snapshot_version")
+        .ok()?
+        .map(Version::new)
+    else {
+        return Some(visit.after);
     };
-    let (Ok(fingerprint), Ok(state)) = (row.try_get("fingerprint"), row.try_get("state")) else {
-        // A snapshot that cannot be read is as good as none.
-        return Offer::Unread;
-    };
+    // A snapshot that cannot be read is as good as none.
     let is_believed = visitor.snapshot(SnapshotView {
         version,
-        fingerprint,
-        state,
+        fingerprint: row.try_get("fingerprint").ok()?,
+        state: row.try_get("state").ok()?,
     });
-    match is_believed {
-        true => show(row, version, visitor).map_or(Offer::Tail(version), Offer::Shown),
-        false => Offer::Unread,
-    }
+    is_believed.then_some(version)
 }
 
-/// Shows a page of events after `at`, or nothing if it must be read row by row.
-fn show(row: &SqliteRow, at: Version, visitor: &mut dyn StreamVisitor) -> Option<Shown> {
-    let views = frame::views(row, at)?;
-    let is_last = views.len() < PAGE as usize;
-    let mut at = at;
+fn show(
+    views: frame::Views<'_>,
+    visitor: &mut dyn StreamVisitor,
+    at: &mut Version,
+) -> ControlFlow<()> {
     for view in views {
-        at = view.version;
-        if visitor.event(view).is_break() {
-            return Some(Shown::Over);
-        }
+        *at = view.version;
+        visitor.event(view)?;
     }
-    Some(if is_last {
-        Shown::Over
-    } else {
-        Shown::Until(at)
-    })
+    ControlFlow::Continue(())
 }
 
 /// A page row by row: slower, and it tells what is damaged.

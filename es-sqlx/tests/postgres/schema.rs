@@ -1,6 +1,8 @@
 //! Whose tables they are, and whether they can be trusted.
 
-use es_core::{Chain, EventStore, ExpectedVersion, Json, NewEvent, StreamId};
+use es_core::{
+    Chain, EventStore, ExpectedVersion, Json, NewEvent, ProjectionId, ProjectionStore, StreamId,
+};
 use es_sqlx::{OpenError, PgStore, postgres::PgOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use uuid::Uuid;
@@ -81,6 +83,18 @@ async fn without_tables_the_error_names_the_next_step() {
     let chain = Chain(&error).to_string();
     assert!(chain.contains("call `PgStore::migrate()` first"), "{chain}");
     assert!(!error.is_retryable());
+}
+
+/// Seen to fail when nobody looks: the read model's table lands in `public`.
+#[tokio::test]
+async fn without_tables_no_read_model_is_set_up() {
+    let store = connect(&fresh_schema()).await.unwrap();
+    let error = store
+        .begin_set_up(&ProjectionId::new("lamps", 1))
+        .await
+        .unwrap_err();
+    let text = Chain(&error).to_string();
+    assert!(text.contains("call `PgStore::migrate()` first"), "{text}");
 }
 
 #[tokio::test]

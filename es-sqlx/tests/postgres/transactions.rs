@@ -195,3 +195,26 @@ async fn an_ignored_error_is_not_committed_in_silence() {
     assert!(transaction.commit().await.is_err());
     assert_eq!(counts(&store).await, (0, 0));
 }
+
+/// The letter must not go out without the event. Seen to fail when the transaction does not know of it.
+#[tokio::test]
+async fn a_dropped_append_cannot_be_committed() {
+    let store = with_outbox().await;
+    let stream = lamp();
+    let mut other = store.begin().await.unwrap();
+    other
+        .append(&stream, ExpectedVersion::NoStream, &[event()])
+        .await
+        .unwrap();
+
+    let mut transaction = store.begin().await.unwrap();
+    transaction.connection().execute(WRITE).await.unwrap();
+    let events = [event()];
+    let append = transaction.append(&stream, ExpectedVersion::NoStream, &events);
+    let dropped = tokio::time::timeout(std::time::Duration::from_millis(50), append).await;
+    assert!(dropped.is_err(), "it waits for the other one");
+
+    assert!(transaction.commit().await.is_err());
+    other.rollback().await.unwrap();
+    assert_eq!(counts(&store).await, (0, 0));
+}

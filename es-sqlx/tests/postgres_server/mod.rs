@@ -21,9 +21,12 @@ pub(crate) fn fresh_schema() -> String {
 /// A store with its tables in a schema of its own. A throw-away server forgets it; on one that stays,
 /// a later test clears it away.
 pub(crate) async fn fresh_store() -> PgStore {
+    // Behind a pooler that shares connections nobody can listen.
+    let direct = std::env::var_os("ES_TEST_POSTGRES_POOLED").is_none();
     let options = PgOptions::new(url())
         .schema(fresh_schema())
-        .max_connections(8);
+        .max_connections(8)
+        .notify(direct);
     let store = options.connect().await.expect("the test server answers");
     store.migrate().await.expect("the schema is empty");
     SWEPT.get_or_init(|| sweep(store.pool())).await;

@@ -209,3 +209,51 @@ async fn append_in_is_part_of_the_callers_transaction() {
     );
     assert_eq!(store.settled().await.unwrap(), Position::new(4));
 }
+
+/// Seen to fail when nobody counted how transactions end: the append was committed by itself.
+#[tokio::test]
+async fn nothing_is_appended_where_sqlite_has_ended_the_transaction() {
+    let (_folder, file) = folder();
+    for store in [
+        with_outbox(&file).await,
+        SqliteStore::in_memory().await.unwrap(),
+    ] {
+        for end in [
+            "CREATE TABLE one (id INTEGER PRIMARY KEY ON CONFLICT ROLLBACK);
+             INSERT INTO one VALUES (1), (1)",
+            "CREATE TABLE two (id INTEGER); COMMIT",
+            "ROLLBACK",
+        ] {
+            let mut transaction = store.begin().await.unwrap();
+            transaction
+                .append(&lamp(), ExpectedVersion::Any, &several(1))
+                .await
+                .unwrap();
+            let committed = i64::from(end.contains("COMMIT"));
+            let before = count(&mut transaction).await - 1;
+            // An error tells that it was rolled back.
+            let _ = sql(transaction.connection(), end).await;
+            let answer = transaction
+                .append(&lamp(), ExpectedVersion::Any, &several(1))
+                .await;
+            assert!(
+                matches!(
+                    answer,
+                    Err(AppendError::Backend {
+                        transient: false,
+                        ..
+                    })
+                ),
+                "{end}: {answer:?}"
+            );
+            assert_eq!(count(&mut transaction).await, before + committed, "{end}");
+            transaction.commit().await.unwrap_err();
+            add(&store, &lamp(), 1).await;
+        }
+    }
+}
+
+async fn count(transaction: &mut es_sqlx::sqlite::SqliteTransaction) -> i64 {
+    let count = sqlx::query_scalar("SELECT count(*) FROM events");
+    count.fetch_one(transaction.connection()).await.unwrap()
+}

@@ -102,3 +102,6 @@ pub(crate) async fn assert_sound(store: &SqliteStore) {
 
 /// What someone can do who means it.
 pub(crate) const UNPROTECTED: &str = "DROP TRIGGER events_no_delete";
+/// The store is not opened without it.
+pub(crate) const PROTECTED: &str = "CREATE TRIGGER events_no_delete BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are append-only: DELETE refused'); END";

@@ -3,7 +3,7 @@
 use es_core::{EventStore, ExpectedVersion, Position};
 
 use crate::{
-    file::{File, UNPROTECTED, fold, run},
+    file::{File, PROTECTED, UNPROTECTED, fold, run},
     oracle::{add, finish, follow, lamp, several},
     torture::{appends, checkpoints, paging, times},
 };
@@ -91,8 +91,8 @@ async fn deleted_events() {
         async || file.open().await,
         async |positions| {
             let list = format!("{positions:?}").replace(['[', ']'], "");
-            let delete = format!("{UNPROTECTED}; DELETE FROM events WHERE position IN ({list})");
-            run(&mut db, delete).await;
+            let delete = format!("DELETE FROM events WHERE position IN ({list})");
+            run(&mut db, format!("{UNPROTECTED}; {delete}; {PROTECTED}")).await;
         },
         async || fold(&store).await,
     )
