@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::{AppendError, ExpectedVersion, NewEvent, StreamId};
+use crate::{AppendError, ExpectedVersion, NewEvent, StreamId, erasure::ERASED};
 
 /// The longest stored name in bytes, as the tables have it.
 const NAME_BYTES_MAX: usize = 255;
@@ -41,7 +41,7 @@ impl Append {
 /// # Errors
 ///
 /// [`AppendError::Invalid`] for an append without events, a name that is empty, longer than 255
-/// bytes, holds a NUL or begins with `$`, or a schema version of 0; [`AppendError::DuplicateId`] if
+/// bytes, holds a NUL or begins with `$`, a schema version of 0, or the marker of erased content; [`AppendError::DuplicateId`] if
 /// an id occurs twice.
 pub fn check(stream: &StreamId, events: &[NewEvent]) -> Result<(), AppendError> {
     let invalid = |reason| {
@@ -60,6 +60,12 @@ pub fn check(stream: &StreamId, events: &[NewEvent]) -> Result<(), AppendError> 
     for event in events {
         if let Some(problem) = name_problem("event type", &event.event_type) {
             return invalid(problem);
+        }
+        if event.event_data.as_str() == ERASED {
+            return invalid(format!(
+                "the content of `{}` is what stands in the place of erased content; give it another shape",
+                event.event_type
+            ));
         }
         if event.schema_version == 0 || i32::try_from(event.schema_version).is_err() {
             return invalid(format!(

@@ -63,6 +63,19 @@ impl NewEvent {
     }
 }
 
+impl NewEvent {
+    /// The event as it will be read back.
+    pub(crate) fn read_back<S: EventSet>(&self) -> Result<S, DecodeError> {
+        let view = EventView {
+            version: Version::EMPTY,
+            event_type: &self.event_type,
+            schema_version: self.schema_version,
+            data: self.event_data.as_str(),
+        };
+        view.decode()
+    }
+}
+
 /// Why an event happened and through whom.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -186,8 +186,13 @@ impl<A: Aggregate> Repository<A> {
         } = root.to_append()?;
         let appended = self.store.append(&stream, expected, &events).await?;
         root.committed(appended);
-        let snapshot = self.due_snapshot(&stream, before, appended.version, root.state());
-        self.keep_snapshot(snapshot).await;
+        if self.is_due(before, appended.version) {
+            // Of the state as it is read, which is what a snapshot stands for. No command fails for it.
+            if let Ok(Known { state, version }) = self.read(&stream).await {
+                let snapshot = self.due_snapshot(&stream, before, version, &state);
+                self.keep_snapshot(snapshot).await;
+            }
+        }
         Ok(appended)
     }
 }

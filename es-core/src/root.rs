@@ -112,13 +112,19 @@ impl<A: Aggregate> Root<A> {
     ///
     /// # Errors
     ///
-    /// [`SaveError::Encode`].
+    /// [`SaveError::Encode`] and [`SaveError::Unreadable`].
     pub fn to_append(&self) -> Result<Append, SaveError> {
         let stream = self.stream();
         let mut events = Vec::with_capacity(self.uncommitted.len());
         for pending in &self.uncommitted {
             let mut event =
                 NewEvent::encode_set(&pending.event).map_err(|source| SaveError::Encode {
+                    stream: stream.clone(),
+                    source,
+                })?;
+            event
+                .read_back::<A::Event>()
+                .map_err(|source| SaveError::Unreadable {
                     stream: stream.clone(),
                     source,
                 })?;

@@ -83,6 +83,16 @@ pub enum SaveError {
         /// What serde said.
         source: serde_json::Error,
     },
+    /// An event is written as JSON that it cannot be read from: a float that is no number, perhaps, or
+    /// `Serialize` and `Deserialize` that do not fit each other. Recorded, it would stand in the way of
+    /// every load.
+    #[error("an event of `{stream}` could not be read back as it is written; nothing was recorded")]
+    Unreadable {
+        /// The stream.
+        stream: StreamId,
+        /// What went wrong.
+        source: DecodeError,
+    },
     /// The decision made something happen that cannot happen next.
     #[error("the decision does not fit the history of `{stream}`")]
     Misplaced {

@@ -7,6 +7,12 @@ use super::{Repository, load};
 use crate::{Aggregate, Chain, Json, Snapshot, StreamId, Version};
 
 impl<A: Aggregate> Repository<A> {
+    /// Whether the events from `before` to `version` cross a multiple.
+    pub(super) fn is_due(&self, before: Version, version: Version) -> bool {
+        self.snapshot_every
+            .is_some_and(|every| before.get() / every < version.get() / every)
+    }
+
     /// A snapshot of `state`, if the events from `before` to `version` cross a multiple.
     pub(super) fn due_snapshot(
         &self,
@@ -15,8 +21,7 @@ impl<A: Aggregate> Repository<A> {
         version: Version,
         state: &A,
     ) -> Option<Snapshot> {
-        let every = self.snapshot_every?;
-        if before.get() / every == version.get() / every {
+        if !self.is_due(before, version) {
             return None;
         }
         let state = Json::encode(state)

@@ -48,9 +48,9 @@ impl<A: Aggregate> Repository<A> {
             let events = decided.map_err(UpdateError::Rejected)?;
             let before = known.version;
             let encoded = encode::<A>(&stream, &events)?;
-            // Before anything is recorded: an event that the state cannot take, and panics over, would
-            // stand in the way of every load from then on.
-            let state = evolved(&stream, known.state, &events)?;
+            // Before anything is recorded, and as it will be read: an event that cannot be, or that the
+            // state panics over, would stand in the way of every load from then on.
+            let state = evolved(&stream, known.state, &encoded)?;
             let expected = ExpectedVersion::Exact(before);
             match self.store.append(&stream, expected, &encoded).await {
                 Ok(appended) => {
@@ -106,13 +106,19 @@ fn encode<A: Aggregate>(
 fn evolved<A: Aggregate>(
     stream: &StreamId,
     mut state: A,
-    events: &[A::Event],
+    events: &[NewEvent],
 ) -> Result<A, SaveError> {
     for event in events {
-        state.evolve(event).map_err(|source| SaveError::Misplaced {
+        let event = event.read_back().map_err(|source| SaveError::Unreadable {
             stream: stream.clone(),
             source,
         })?;
+        state
+            .evolve(&event)
+            .map_err(|source| SaveError::Misplaced {
+                stream: stream.clone(),
+                source,
+            })?;
     }
     Ok(state)
 }

@@ -81,7 +81,8 @@ impl SqliteStore {
         SqliteOptions::new(address).open().await
     }
 
-    /// A database of its own in memory.
+    /// A database of its own in memory. It has one connection: while a transaction is open, readers wait
+    /// for it too.
     ///
     /// # Errors
     ///

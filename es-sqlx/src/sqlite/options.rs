@@ -18,6 +18,9 @@ use super::{
 };
 use crate::{OpenError, error::is_transient, queue::Queue};
 
+/// The least time to wait for a transaction of this process that has the writer's connection.
+const PATIENCE_MIN: Duration = Duration::from_secs(5);
+
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -71,7 +74,8 @@ impl SqliteOptions {
         self
     }
 
-    /// How long to wait for a writer in another process. 5 s unless set.
+    /// How long to wait for a writer in another process. 5 s unless set. For a transaction of this
+    /// process ([`SqliteStore::begin`], a projection's batch) it is as long, and at least 5 s.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
@@ -134,7 +138,15 @@ impl SqliteOptions {
             .clone()
             .statement_cache_capacity(insert::KEPT + lone::KEPT);
         let ends = Ends::default();
-        let writer = connect(&address, &writing, observed(sound(pool(1)), &ends)).await?;
+        let writer = connect(
+            &address,
+            &writing,
+            observed(
+                sound(pool(1)).acquire_timeout(self.busy_timeout.max(PATIENCE_MIN)),
+                &ends,
+            ),
+        )
+        .await?;
         let readers = connect(&address, &options, sound(pool(self.readers))).await?;
         let sight = Sight::File {
             options: Box::new(options.read_only(true)),

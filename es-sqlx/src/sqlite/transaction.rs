@@ -201,7 +201,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// See [`AppendError`]. After all but `Backend` the transaction is as it was before.
+    /// See [`AppendError`]. After all but `Backend` the transaction is as it was before. Where no
+    /// transaction is open nothing is recorded.
     pub async fn append_in(
         &self,
         connection: &mut SqliteConnection,
@@ -210,8 +211,33 @@ impl SqliteStore {
         events: &[NewEvent],
     ) -> Result<Appended, AppendError> {
         let append = checked(stream, expected, events)?;
+        refuse_outside(connection, &append).await?;
         let appended = record::all(&self.0.writer, connection, Begin::Savepoint, &[append]).await?;
         Ok(appended[0])
+    }
+}
+
+/// Where no transaction is open the savepoint would be one, and commit by itself. SQLite tells only by
+/// refusing to begin another.
+async fn refuse_outside(
+    connection: &mut SqliteConnection,
+    append: &Append,
+) -> Result<(), AppendError> {
+    match sqlx::raw_sql("BEGIN").execute(&mut *connection).await {
+        Ok(_) => {
+            let ended = sqlx::raw_sql("ROLLBACK").execute(connection).await;
+            ended.map_err(|error| record::one_failed(append, error))?;
+            Err(AppendError::Invalid {
+                stream: append.stream.clone(),
+                reason: "no transaction is open on this connection; begin one with \
+                         `BEGIN IMMEDIATE` first, or use `SqliteStore::begin`"
+                    .to_owned(),
+            })
+        }
+        Err(sqlx::Error::Database(error)) if error.message().contains("within a transaction") => {
+            Ok(())
+        }
+        Err(error) => Err(record::one_failed(append, error)),
     }
 }
 

@@ -257,3 +257,18 @@ async fn count(transaction: &mut es_sqlx::sqlite::SqliteTransaction) -> i64 {
     let count = sqlx::query_scalar("SELECT count(*) FROM events");
     count.fetch_one(transaction.connection()).await.unwrap()
 }
+
+/// Seen to fail without a look: the savepoint commits by itself.
+#[tokio::test]
+async fn append_in_wants_a_transaction() {
+    let store = SqliteStore::in_memory().await.unwrap();
+    let stream = lamp();
+    let mut connection = store.pool().acquire().await.unwrap();
+    let refused = store
+        .append_in(&mut connection, &stream, ExpectedVersion::Any, &several(1))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("BEGIN IMMEDIATE"), "{refused}");
+    drop(connection);
+    assert_eq!(read(&store, &stream).await, []);
+}
