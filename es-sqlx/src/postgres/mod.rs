@@ -28,14 +28,16 @@
 //!
 //! - pgbouncer 1.21 or newer, with `max_prepared_statements` above 0 (the default since 1.24). Without it
 //!   statements fail, or one client runs another's.
+//! - [`PgOptions::from_pool`], with a pool of the program: connections that the store opens itself get
+//!   settings (`search_path`, `lock_timeout`, the isolation level), and pgbouncer shares those with
+//!   everybody who uses the same database and role. On a pool of the program nothing is set but inside
+//!   transactions; read models in projections and in [`PgStore::begin`] find their schema there, and what
+//!   you read through [`PgStore::pool`] should name it.
 //! - [`PgOptions::notify`]`(false)`. A `LISTEN` would stay on a connection that others use, and the driver
 //!   takes the messages for errors. Events of other processes are then found by looking, within 100 ms;
 //!   `notify` is the one feature that needs a direct connection.
-//! - A database role of its own for each schema, used by nothing that listens, with
-//!   `ALTER ROLE game SET search_path = game, public`. pgbouncer shares connections by database and role,
-//!   and the `search_path` that the store sets stays on them: with two schemas behind one role, unqualified
-//!   reads through [`PgStore::pool`] could answer from the other one. Projections and [`PgStore::begin`]
-//!   set the path for their transaction and are always right.
+//! - `ignore_startup_parameters = extra_float_digits`, unless the pool's `PgConnectOptions` have
+//!   `extra_float_digits(None)`.
 //! - More server connections (`default_pool_size`) than transactions that are open at once.
 //!
 //! After you have changed a read model's table, `RECONNECT` on pgbouncer's console: plans outlive your

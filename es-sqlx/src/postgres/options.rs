@@ -55,7 +55,11 @@ impl PgOptions {
     /// Events then share the connections with the rest of the program. In sqlx 0.9 a future of
     /// `begin()` that is dropped before it is done (a request that is called off) leaves its connection
     /// inside the transaction, and an append that gets this connection is lost with it. Where that can
-    /// happen, give the store a pool of its own.
+    /// happen, give the store a pool of its own. A pool that tests its connections before each use
+    /// (`test_before_acquire`, on by default) adds a round trip to every append.
+    ///
+    /// An append that meets somebody's open transaction waits on such a connection for as long as its own
+    /// `lock_timeout` says; on connections of its own the store gives it back in between.
     #[must_use]
     pub fn from_pool(pool: PgPool) -> Self {
         Self::of(Target::Pool(pool))

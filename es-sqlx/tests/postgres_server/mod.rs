@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use es_sqlx::{PgStore, postgres::PgOptions};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{
+    AssertSqlSafe, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio::sync::OnceCell;
 use uuid::{Timestamp, Uuid};
 
@@ -21,12 +24,18 @@ pub(crate) fn fresh_schema() -> String {
 /// A store with its tables in a schema of its own. A throw-away server forgets it; on one that stays,
 /// a later test clears it away.
 pub(crate) async fn fresh_store() -> PgStore {
-    // Behind a pooler that shares connections nobody can listen.
-    let direct = std::env::var_os("ES_TEST_POSTGRES_POOLED").is_none();
-    let options = PgOptions::new(url())
-        .schema(fresh_schema())
-        .max_connections(8)
-        .notify(direct);
+    let options = match std::env::var_os("ES_TEST_POSTGRES_POOLED") {
+        None => PgOptions::new(url()).max_connections(8),
+        // Behind a pooler that shares connections they are left as they are, and nobody listens.
+        Some(_) => {
+            let address: PgConnectOptions = url().parse().expect("an address");
+            let pool = PgPoolOptions::new()
+                .max_connections(8)
+                .connect_lazy_with(address);
+            PgOptions::from_pool(pool).notify(false)
+        }
+    };
+    let options = options.schema(fresh_schema());
     let store = options.connect().await.expect("the test server answers");
     store.migrate().await.expect("the schema is empty");
     SWEPT.get_or_init(|| sweep(store.pool())).await;
