@@ -34,6 +34,9 @@ use uuid::Uuid;
 /// How many appends may wait. Beyond this, more in the queue only makes each of them later.
 const WAITING_MAX: usize = 1_024;
 
+/// How often one who waits sees to it that somebody is at work: lanes may end with the runtime of others.
+const NUDGE: Duration = Duration::from_millis(100);
+
 /// What one append is answered.
 pub(crate) type Answer = Result<Appended, AppendError>;
 
@@ -128,13 +131,19 @@ impl<R: Recorder> Queue<R> {
     /// else waits for it then.
     pub(crate) async fn append(&self, append: Append) -> Option<Answer> {
         let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         self.enter(Waiting {
             append,
             answer,
             room,
         });
-        answered.await.ok()
+        loop {
+            match timeout(NUDGE, &mut answered).await {
+                Ok(answer) => return answer.ok(),
+                // A runtime that stopped may have taken the lane with it.
+                Err(_) => self.call_lane(),
+            }
+        }
     }
 
     /// Lets nobody in any more, and waits until everybody inside has been answered.
