@@ -21,7 +21,7 @@ use es_core::ReadError;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Mutex;
 
-use super::read::failed;
+use super::read::{alive, failed};
 
 /// Above this many new rows the search for holes is left out, and the locks alone decide.
 const WINDOW: i64 = 5_000;
@@ -92,9 +92,13 @@ impl Horizon {
         }
         // Whoever has a ticket below this one asked before the look begins.
         let answers = self.asked.load(Ordering::SeqCst);
-        let (high, prefix, writers): (i64, i64, Vec<String>) = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(state.settled)
-            .fetch_one(pool)
+        let known = state.settled;
+        let look = || {
+            sqlx::query_as(AssertSqlSafe(Arc::clone(&sql)))
+                .bind(known)
+                .fetch_one(pool)
+        };
+        let (high, prefix, writers): (i64, i64, Vec<String>) = alive(look)
             .await
             .map_err(|error| failed("the end of the log", error))?;
         let settled = state.learn(high, prefix, &writers);

@@ -9,7 +9,7 @@ use super::{
     Inner,
     row::{self, COLUMNS, parameter, version_parameter},
 };
-use crate::error::{explain, is_transient};
+use crate::error::{explain, is_connection_lost, is_transient};
 
 /// Up to this many event types are read as ordered index ranges that Postgres merges.
 const BRANCHES_MAX: usize = 16;
@@ -28,7 +28,8 @@ pub(super) async fn stream(
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    stream_on(&store.events, store, stream, after, limit).await
+    let rows = alive(|| stream_rows(&store.events, store, stream, after, limit)).await;
+    events(&rows.map_err(|error| failed(&format!("stream `{stream}`"), error))?)
 }
 
 pub(super) async fn stream_on<'a>(
@@ -38,15 +39,41 @@ pub(super) async fn stream_on<'a>(
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    let rows = sqlx::query(AssertSqlSafe(Arc::clone(&store.sql.read_stream)))
+    let rows = stream_rows(connection, store, stream, after, limit).await;
+    events(&rows.map_err(|error| failed(&format!("stream `{stream}`"), error))?)
+}
+
+async fn stream_rows<'a>(
+    connection: impl PgExecutor<'a>,
+    store: &Inner,
+    stream: &StreamId,
+    after: Version,
+    limit: u32,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(AssertSqlSafe(Arc::clone(&store.sql.read_stream)))
         .bind(stream.aggregate_id)
         .bind(stream.aggregate_type.as_str())
         .bind(version_parameter(after))
         .bind(i64::from(limit))
         .fetch_all(connection)
         .await
-        .map_err(|error| failed(&format!("stream `{stream}`"), error))?;
-    events(&rows)
+}
+
+/// How many connections may turn out to be dead, after a restart of the server, before a reader is told.
+const DEAD_MAX: usize = 3;
+
+/// Reading again does no harm: a connection that the server has closed is found out by using it.
+pub(super) async fn alive<T, F>(read: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    for _ in 0..DEAD_MAX {
+        match read().await {
+            Err(error) if is_connection_lost(&error) => {}
+            result => return result,
+        }
+    }
+    read().await
 }
 
 /// The page is read in a statement after the horizon was settled: only a newer snapshot is sure to
@@ -71,10 +98,11 @@ pub(super) async fn log(
     if settled <= after || matches!(filter, Filter::EventTypes(types) if types.is_empty()) {
         return Ok(nothing);
     }
-    let mut query = page(&store.schema, filter, after, settled, limit);
-    let rows = query
-        .build()
-        .fetch_all(&store.events)
+    let read = async || {
+        let mut query = page(&store.schema, filter, after, settled, limit);
+        query.build().fetch_all(&store.events).await
+    };
+    let rows = alive(read)
         .await
         .map_err(|error| failed("the log", error))?;
     let events = events(&rows)?;

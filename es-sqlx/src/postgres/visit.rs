@@ -6,7 +6,11 @@ use es_core::{EventView, ReadError, SnapshotView, StreamVisitor, Version, Visit}
 use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 
-use super::{Inner, read::failed, row::version_parameter};
+use super::{
+    Inner,
+    read::{alive, failed},
+    row::version_parameter,
+};
 
 /// The statements, without and with a look for a snapshot.
 #[derive(Debug)]
@@ -79,19 +83,23 @@ async fn attempt(
     } else {
         &texts.events
     };
-    let mut rows = sqlx::query(AssertSqlSafe(Arc::clone(text)))
-        .bind(visit.stream.aggregate_id)
-        .bind(visit.stream.aggregate_type.as_str())
-        .bind(version_parameter(visit.after))
-        .bind(version_parameter(visit.at_most))
-        .fetch(&store.events);
-    let what = || format!("stream `{}`", visit.stream);
+    let fetch = || {
+        sqlx::query(AssertSqlSafe(Arc::clone(text)))
+            .bind(visit.stream.aggregate_id)
+            .bind(visit.stream.aggregate_type.as_str())
+            .bind(version_parameter(visit.after))
+            .bind(version_parameter(visit.at_most))
+            .fetch(&store.events)
+    };
+    let first = async || {
+        let mut rows = fetch();
+        rows.try_next().await.map(|row| (row, rows))
+    };
+    let unreadable = |error| failed(&format!("stream `{}`", visit.stream), error);
+    // Once a row has been shown it is too late to begin anew.
+    let (mut next, mut rows) = alive(first).await.map_err(unreadable)?;
     let mut may_offer = snapshot;
-    while let Some(row) = rows
-        .try_next()
-        .await
-        .map_err(|error| failed(&what(), error))?
-    {
+    while let Some(row) = next {
         let event = event(&row, visit)?;
         // What cannot be read is as good as no snapshot.
         if std::mem::take(&mut may_offer)
@@ -108,6 +116,7 @@ async fn attempt(
         } else if visitor.event(event).is_break() {
             break;
         }
+        next = rows.try_next().await.map_err(unreadable)?;
     }
     Ok(End::Done)
 }
