@@ -33,19 +33,19 @@ impl Texts {
                 "SELECT {columns} FROM {schema}.events e WHERE {range} ORDER BY e.event_version"
             )
             .into(),
+            // The snapshot's version comes from a sub-select, not from the join: so it bounds what is
+            // read of the index, instead of being compared with each event of the stream.
             snapshot: format!(
-                "SELECT {columns},
-                        CASE WHEN e.event_version = s.version THEN s.state::text END,
-                        CASE WHEN e.event_version = s.version THEN s.fingerprint END
-                   FROM (SELECT 1) one
-                   LEFT JOIN LATERAL (
-                     SELECT version, state, fingerprint FROM {schema}.snapshots t
-                      WHERE aggregate_id = $1 AND aggregate_type = $2
-                        AND version > $3 AND version <= $4
-                        AND EXISTS (SELECT 1 FROM {schema}.events
-                                     WHERE aggregate_id = $1 AND event_version = t.version)
-                      ORDER BY version DESC LIMIT 1) s ON true
-                   JOIN {schema}.events e ON {range} AND e.event_version >= coalesce(s.version, 0)
+                "WITH s AS MATERIALIZED (
+                   SELECT version, state::text, fingerprint FROM {schema}.snapshots t
+                    WHERE aggregate_id = $1 AND aggregate_type = $2
+                      AND version > $3 AND version <= $4
+                      AND EXISTS (SELECT 1 FROM {schema}.events
+                                   WHERE aggregate_id = $1 AND event_version = t.version)
+                    ORDER BY version DESC LIMIT 1)
+                 SELECT {columns}, s.state, s.fingerprint
+                   FROM {schema}.events e LEFT JOIN s ON s.version = e.event_version
+                  WHERE {range} AND e.event_version >= coalesce((SELECT version FROM s), 0)
                   ORDER BY e.event_version"
             )
             .into(),
