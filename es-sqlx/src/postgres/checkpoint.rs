@@ -7,14 +7,13 @@ use es_core::{
     Batch, Checkpoint, CheckpointError, Claim, Position, Progress, ProjectionId, ProjectionStore,
     ReadError,
 };
-use sqlx::{Executor, PgConnection, Postgres, Transaction};
-use tokio::runtime::Handle;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     PgStore, read,
     row::{self, parameter},
-    transaction,
+    transaction::{Open, begin_guarded},
 };
 use crate::error::{explain, is_transient};
 
@@ -51,19 +50,8 @@ const CHECKPOINT: &str =
 /// Should the process stop answering in the middle, the server ends the transaction after 30 s
 /// (`idle_in_transaction_session_timeout`), so that another owner can go on.
 pub struct PgBatch {
-    /// `None` only once it has ended.
-    transaction: Option<Transaction<'static, Postgres>>,
+    open: Open,
     projection: ProjectionId,
-    runtime: Handle,
-}
-
-/// The driver gives the connection back in a task, also where the batch is dropped on a thread that
-/// has no runtime.
-impl Drop for PgBatch {
-    fn drop(&mut self) {
-        let _entered = self.runtime.enter();
-        drop(self.transaction.take());
-    }
 }
 
 impl fmt::Debug for PgBatch {
@@ -77,31 +65,17 @@ impl Batch for PgBatch {
     type Connection = PgConnection;
 
     fn connection(&mut self) -> &mut PgConnection {
-        match &mut self.transaction {
-            Some(transaction) => transaction,
-            None => unreachable!("what ends the transaction consumes the batch"),
-        }
+        self.open.connection()
     }
 
-    async fn commit(mut self) -> Result<(), CheckpointError> {
-        let failed = failed(&self.projection, "commit a batch");
-        let Some(mut transaction) = self.transaction.take() else {
-            return Ok(());
-        };
-        // Had a statement failed and its error been ignored, Postgres would answer COMMIT with a
-        // roll-back and call it a success. This says what happened.
-        transaction.execute("SELECT 1").await.map_err(&failed)?;
-        transaction.commit().await.map_err(failed)
+    async fn commit(self) -> Result<(), CheckpointError> {
+        let committed = self.open.commit().await;
+        committed.map_err(failed(&self.projection, "commit a batch"))
     }
 
-    async fn rollback(mut self) -> Result<(), CheckpointError> {
-        match self.transaction.take() {
-            Some(transaction) => transaction
-                .rollback()
-                .await
-                .map_err(failed(&self.projection, "roll back a batch")),
-            None => Ok(()),
-        }
+    async fn rollback(self) -> Result<(), CheckpointError> {
+        let rolled_back = self.open.rollback().await;
+        rolled_back.map_err(failed(&self.projection, "roll back a batch"))
     }
 }
 
@@ -248,12 +222,10 @@ impl PgStore {
         projection: &ProjectionId,
         action: &'static str,
     ) -> Result<PgBatch, CheckpointError> {
-        let begin = transaction::begin_guarded(&self.0.schema);
-        let transaction = transaction::begin(self.pool(), begin).await;
+        let open = Open::begin(self.pool(), begin_guarded(&self.0.schema)).await;
         Ok(PgBatch {
-            transaction: Some(transaction.map_err(failed(projection, action))?),
+            open: open.map_err(failed(projection, action))?,
             projection: projection.clone(),
-            runtime: Handle::current(),
         })
     }
 }

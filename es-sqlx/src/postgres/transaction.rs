@@ -40,6 +40,55 @@ pub(super) async fn begin(
     }
 }
 
+/// A transaction in which code of the program runs. Dropping it rolls back.
+pub(super) struct Open {
+    /// `None` only once it has ended.
+    transaction: Option<Transaction<'static, Postgres>>,
+    runtime: Handle,
+}
+
+impl Open {
+    pub(super) async fn begin(pool: &PgPool, with: String) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            transaction: Some(begin(pool, with).await?),
+            runtime: Handle::current(),
+        })
+    }
+
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        match &mut self.transaction {
+            Some(transaction) => transaction,
+            None => unreachable!("what ends the transaction consumes it"),
+        }
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let Some(mut transaction) = self.transaction.take() else {
+            return Ok(());
+        };
+        // Had a statement failed and its error been ignored, Postgres would answer COMMIT with a
+        // roll-back and call it a success. This says what happened.
+        transaction.execute("SELECT 1").await?;
+        transaction.commit().await
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        match self.transaction.take() {
+            Some(transaction) => transaction.rollback().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The driver gives the connection back in a task, also where the transaction is dropped on a thread
+/// that has no runtime.
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        drop(self.transaction.take());
+    }
+}
+
 /// The first statements of a transaction in which code of the program runs. Should the process stop
 /// answering, the server frees the rows by itself.
 pub(super) fn begin_guarded(schema: &str) -> String {
@@ -72,23 +121,18 @@ pub(super) fn begin_guarded(schema: &str) -> String {
 /// # }
 /// ```
 pub struct PgTransaction {
-    /// `None` only once it has ended.
-    transaction: Option<Transaction<'static, Postgres>>,
+    open: Open,
     store: PgStore,
     /// The last position it has drawn.
     position: Position,
     /// Whether an append has begun and not ended.
     torn: bool,
-    runtime: Handle,
 }
 
 impl PgTransaction {
     /// The connection inside the transaction.
     pub fn connection(&mut self) -> &mut PgConnection {
-        match &mut self.transaction {
-            Some(transaction) => transaction,
-            None => unreachable!("what ends the transaction consumes it"),
-        }
+        self.open.connection()
     }
 
     /// Adds `events` to the end of `stream`, as [`EventStore::append`](es_core::EventStore::append)
@@ -146,17 +190,11 @@ impl PgTransaction {
     ///
     /// What the driver says. If the connection broke during the commit, nobody knows whether it came
     /// through; appends can be repeated with the same event ids, and will tell.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
         if self.torn {
             return Err(torn());
         }
-        let Some(mut transaction) = self.transaction.take() else {
-            return Ok(());
-        };
-        // Had a statement failed and its error been ignored, Postgres would answer COMMIT with a
-        // roll-back and call it a success. This says what happened.
-        transaction.execute("SELECT 1").await?;
-        transaction.commit().await?;
+        self.open.commit().await?;
         self.store.0.push(self.position);
         Ok(())
     }
@@ -166,20 +204,8 @@ impl PgTransaction {
     /// # Errors
     ///
     /// What the driver says; the server rolls back in any case.
-    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        match self.transaction.take() {
-            Some(transaction) => transaction.rollback().await,
-            None => Ok(()),
-        }
-    }
-}
-
-/// The driver gives the connection back in a task, also where the transaction is dropped on a thread
-/// that has no runtime.
-impl Drop for PgTransaction {
-    fn drop(&mut self) {
-        let _entered = self.runtime.enter();
-        drop(self.transaction.take());
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.open.rollback().await
     }
 }
 
@@ -196,13 +222,12 @@ impl PgStore {
     ///
     /// What the driver says.
     pub async fn begin(&self) -> Result<PgTransaction, sqlx::Error> {
-        let transaction = begin(&self.0.models, begin_guarded(&self.0.schema)).await?;
+        let begin = begin_guarded(&self.0.schema);
         Ok(PgTransaction {
-            transaction: Some(transaction),
+            open: Open::begin(&self.0.models, begin).await?,
             store: self.clone(),
             position: Position::START,
             torn: false,
-            runtime: Handle::current(),
         })
     }
 
@@ -301,6 +326,9 @@ pub(super) fn first(appended: Vec<Appended>) -> Appended {
     appended[0]
 }
 
+const RELEASE: &str = "RELEASE SAVEPOINT es_append";
+const UNDO: &str = "ROLLBACK TO SAVEPOINT es_append; RELEASE SAVEPOINT es_append";
+
 /// What fails inside the savepoint leaves the caller's transaction usable.
 async fn savepoints(
     store: &Inner,
@@ -311,10 +339,7 @@ async fn savepoints(
     loop {
         let error = match attempt(store, connection, appends, races > 0).await {
             Ok(result) => {
-                let end = match &result {
-                    Ok(_) => "RELEASE SAVEPOINT es_append",
-                    Err(_) => "ROLLBACK TO SAVEPOINT es_append; RELEASE SAVEPOINT es_append",
-                };
+                let end = if result.is_ok() { RELEASE } else { UNDO };
                 return match connection.execute(end).await {
                     Ok(_) => result,
                     Err(error) => Err(told(appends, error)),
@@ -323,8 +348,7 @@ async fn savepoints(
             Err(error) => error,
         };
         // Outside of a transaction there is nothing to go back to.
-        let back = "ROLLBACK TO SAVEPOINT es_append; RELEASE SAVEPOINT es_append";
-        let is_back = connection.execute(back).await.is_ok();
+        let is_back = connection.execute(UNDO).await.is_ok();
         if !(is_back && lost_race(&error) && races < RACES_MAX) {
             return Err(told(appends, error));
         }

@@ -7,13 +7,13 @@ use es_core::{
     Batch, Checkpoint, CheckpointError, Claim, Position, Progress, ProjectionId, ProjectionStore,
     ReadError,
 };
-use sqlx::{Sqlite, SqliteConnection, Transaction};
-use tokio::runtime::Handle;
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     SqliteStore, read,
     row::{self, parameter},
+    transaction::Open,
 };
 use crate::error::is_transient;
 
@@ -64,24 +64,13 @@ const CHECKPOINT: &str = concat!(
 /// ends, so a projection must not append through the store from inside. Dropping it rolls back.
 ///
 /// Statements that end the transaction themselves (`COMMIT`, `ON CONFLICT ROLLBACK`) must not be used:
-/// what follows them would be kept without the checkpoint.
+/// what follows them would be kept without the checkpoint, and the batch cannot be committed any more.
 ///
 /// Where the database is in memory there is only one connection, so that reading through the store
 /// has to wait as well.
 pub struct SqliteBatch {
-    /// `None` only once it has ended.
-    transaction: Option<Transaction<'static, Sqlite>>,
+    open: Open,
     projection: ProjectionId,
-    runtime: Handle,
-}
-
-/// The driver gives the connection back in a task, also where the batch is dropped on a thread that
-/// has no runtime.
-impl Drop for SqliteBatch {
-    fn drop(&mut self) {
-        let _entered = self.runtime.enter();
-        drop(self.transaction.take());
-    }
 }
 
 impl fmt::Debug for SqliteBatch {
@@ -97,20 +86,12 @@ impl Batch for SqliteBatch {
     type Connection = SqliteConnection;
 
     fn connection(&mut self) -> &mut SqliteConnection {
-        match &mut self.transaction {
-            Some(transaction) => transaction,
-            None => unreachable!("what ends the transaction consumes the batch"),
-        }
+        self.open.connection()
     }
 
-    async fn commit(mut self) -> Result<(), CheckpointError> {
-        match self.transaction.take() {
-            Some(transaction) => transaction
-                .commit()
-                .await
-                .map_err(failed(&self.projection, "commit a batch")),
-            None => Ok(()),
-        }
+    async fn commit(self) -> Result<(), CheckpointError> {
+        let committed = self.open.commit().await;
+        committed.map_err(failed(&self.projection, "commit a batch"))
     }
 
     /// Cannot fail: a transaction that SQLite has already ended is rolled back too.
@@ -256,11 +237,10 @@ impl SqliteStore {
         projection: &ProjectionId,
         action: &'static str,
     ) -> Result<SqliteBatch, CheckpointError> {
-        let transaction = self.0.writer.pool().begin_with("BEGIN IMMEDIATE").await;
+        let open = Open::begin(&self.0.writer).await;
         Ok(SqliteBatch {
-            transaction: Some(transaction.map_err(failed(projection, action))?),
+            open: open.map_err(failed(projection, action))?,
             projection: projection.clone(),
-            runtime: Handle::current(),
         })
     }
 }

@@ -1,12 +1,75 @@
 //! Transactions of the program, with appends inside.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use es_core::{Append, AppendError, Appended, ExpectedVersion, NewEvent, Position, StreamId};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::runtime::Handle;
 
-use super::{SqliteStore, admit::Begin, record};
+use super::{SqliteStore, admit::Begin, record, writer::Writer};
+
+const ENDED: &str = "the transaction was ended by one of its statements";
+
+/// A write transaction in which code of the program runs. Dropping it rolls back.
+pub(super) struct Open {
+    /// `None` only once it has ended.
+    transaction: Option<Transaction<'static, Sqlite>>,
+    writer: Arc<Writer>,
+    /// How many transactions had ended when it began.
+    ends: u64,
+    runtime: Handle,
+}
+
+impl Open {
+    pub(super) async fn begin(writer: &Arc<Writer>) -> Result<Self, sqlx::Error> {
+        let transaction = writer.pool().begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Self {
+            transaction: Some(transaction),
+            ends: writer.ends.count(),
+            writer: Arc::clone(writer),
+            runtime: Handle::current(),
+        })
+    }
+
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        match &mut self.transaction {
+            Some(transaction) => transaction,
+            None => unreachable!("what ends the transaction consumes it"),
+        }
+    }
+
+    /// Whether a statement, or SQLite by itself, has ended the transaction.
+    fn has_ended(&self) -> bool {
+        self.writer.ends.count() != self.ends
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.has_ended() {
+            return Err(sqlx::Error::Protocol(ENDED.to_owned()));
+        }
+        match self.transaction.take() {
+            Some(transaction) => transaction.commit().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The driver gives the connection back in a task, also where the transaction is dropped on a thread
+/// that has no runtime.
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        let Some(mut transaction) = self.transaction.take() else {
+            return;
+        };
+        if self.has_ended() {
+            // The driver believes that there is one until it has rolled one back.
+            self.runtime.spawn(async move {
+                let _ = sqlx::raw_sql("BEGIN").execute(&mut *transaction).await;
+            });
+        }
+    }
+}
 
 /// A write transaction on a [`SqliteStore`] for events and tables of the program together: an outbox,
 /// say. Dropping it rolls back.
@@ -35,27 +98,18 @@ use super::{SqliteStore, admit::Begin, record};
 /// # }
 /// ```
 pub struct SqliteTransaction {
-    /// `None` only once it has ended.
-    transaction: Option<Transaction<'static, Sqlite>>,
+    open: Open,
     store: SqliteStore,
     /// The last position it has used.
     position: Position,
     /// Whether an append has begun and not ended.
     torn: bool,
-    /// How many transactions had ended when it began.
-    ends: u64,
-    runtime: Handle,
 }
-
-const ENDED: &str = "the transaction was ended by one of its statements";
 
 impl SqliteTransaction {
     /// The connection inside the transaction.
     pub fn connection(&mut self) -> &mut SqliteConnection {
-        match &mut self.transaction {
-            Some(transaction) => transaction,
-            None => unreachable!("what ends the transaction consumes it"),
-        }
+        self.open.connection()
     }
 
     /// Adds `events` to the end of `stream`, as [`EventStore::append`](es_core::EventStore::append)
@@ -92,7 +146,7 @@ impl SqliteTransaction {
 
     async fn all(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
         let store = self.store.clone();
-        if self.has_ended() {
+        if self.open.has_ended() {
             // A savepoint would begin another transaction, and commit it.
             self.torn = true;
             let problem = sqlx::Error::InvalidArgument(ENDED.to_owned());
@@ -114,27 +168,18 @@ impl SqliteTransaction {
         Ok(appended)
     }
 
-    fn has_ended(&self) -> bool {
-        self.store.0.writer.ends.count() != self.ends
-    }
-
     /// Makes everything visible together.
     ///
     /// # Errors
     ///
     /// What the driver says; nothing was kept then.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
         if self.torn {
             let problem = "an append in this transaction failed or was dropped";
             return Err(sqlx::Error::Protocol(problem.to_owned()));
         }
-        if self.has_ended() {
-            return Err(sqlx::Error::Protocol(ENDED.to_owned()));
-        }
-        if let Some(transaction) = self.transaction.take() {
-            transaction.commit().await?;
-            self.store.0.writer.push(self.position);
-        }
+        self.open.commit().await?;
+        self.store.0.writer.push(self.position);
         Ok(())
     }
 
@@ -146,23 +191,6 @@ impl SqliteTransaction {
     pub async fn rollback(self) -> Result<(), sqlx::Error> {
         drop(self);
         Ok(())
-    }
-}
-
-/// The driver gives the connection back in a task, also where the transaction is dropped on a thread
-/// that has no runtime.
-impl Drop for SqliteTransaction {
-    fn drop(&mut self) {
-        let _entered = self.runtime.enter();
-        let Some(mut transaction) = self.transaction.take() else {
-            return;
-        };
-        if self.has_ended() {
-            // The driver believes that there is one until it has rolled one back.
-            self.runtime.spawn(async move {
-                let _ = sqlx::raw_sql("BEGIN").execute(&mut *transaction).await;
-            });
-        }
     }
 }
 
@@ -181,14 +209,11 @@ impl SqliteStore {
     ///
     /// What the driver says.
     pub async fn begin(&self) -> Result<SqliteTransaction, sqlx::Error> {
-        let transaction = self.0.writer.pool().begin_with("BEGIN IMMEDIATE").await?;
         Ok(SqliteTransaction {
-            transaction: Some(transaction),
-            ends: self.0.writer.ends.count(),
+            open: Open::begin(&self.0.writer).await?,
             store: self.clone(),
             position: Position::START,
             torn: false,
-            runtime: Handle::current(),
         })
     }
 
