@@ -4,12 +4,16 @@
 //! default. What both do stands in files of the same names: read one, know both.
 
 mod error;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod head;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod queue;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod tables;
 
 pub use self::error::OpenError;
 #[cfg(feature = "postgres")]

@@ -40,6 +40,7 @@ pub(super) fn sql(schema: &str) -> String {
     );
     let erased = StreamErased::EVENT_TYPE;
     let left_out = left_out(schema, "$16");
+    let last = last(schema, "a.id");
     format!(
         "WITH patience AS MATERIALIZED (
            SELECT set_config('lock_timeout', coalesce($15, current_setting('lock_timeout')), true)),
@@ -64,13 +65,9 @@ pub(super) fn sql(schema: &str) -> String {
                SELECT coalesce(l.event_version, 0) AS v, l.aggregate_type AS actual_type,
                       coalesce(l.event_type = '{erased}', false) AS erased,
                       greatest(timezone('utc', clock_timestamp()), l.created_at) AS t
-                 FROM (SELECT 1) one LEFT JOIN LATERAL (
-                   SELECT event_version, aggregate_type, event_type, created_at
-                     FROM {schema}.events
-                    WHERE aggregate_id = a.id ORDER BY event_version DESC LIMIT 1) l ON true) s),
+                 FROM {last}) s),
          ins AS (
-           INSERT INTO {schema}.events (event_id, aggregate_id, aggregate_type, event_type,
-                       event_version, event_data, created_at, schema_version, metadata)
+           INSERT INTO {schema}.events ({COLUMNS})
            SELECT u.event_id, admit.id, admit.type, u.type, admit.v + u.n, u.data::json, admit.t,
                   u.schema_version, u.metadata::json
              FROM u JOIN admit ON admit.i = u.i
@@ -92,6 +89,21 @@ pub(super) fn sql(schema: &str) -> String {
                          THEN min(before) END AS repeated_after,
                     max(position) AS repeated_position
                FROM found WHERE found.i = a.i) f"
+    )
+}
+
+/// What an INSERT names, in this order.
+pub(super) const COLUMNS: &str =
+    "event_id, aggregate_id, aggregate_type, event_type, event_version,
+                       event_data, created_at, schema_version, metadata";
+
+/// To select from: `l`, the last event of `stream`, or NULLs if it has none.
+pub(super) fn last(schema: &str, stream: &str) -> String {
+    format!(
+        "(SELECT 1) one LEFT JOIN LATERAL (
+                   SELECT event_version, aggregate_type, event_type, created_at
+                     FROM {schema}.events
+                    WHERE aggregate_id = {stream} ORDER BY event_version DESC LIMIT 1) l ON true"
     )
 }
 

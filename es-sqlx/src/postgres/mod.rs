@@ -73,7 +73,7 @@ use tokio::sync::watch;
 
 pub use self::{checkpoint::PgBatch, options::PgOptions, transaction::PgTransaction};
 use self::{horizon::Horizon, inline::Projections, notify::Notify, record::PgRecorder};
-use crate::{OpenError, queue::Queue};
+use crate::{OpenError, head, queue::Queue};
 
 /// How often to look at first, and at last, while a hole is waited for.
 const POLL_WAITING: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(50)];
@@ -115,7 +115,6 @@ struct Inner {
 
 /// The texts of the statements that run often, with the schema in them.
 struct Statements {
-    append: Arc<str>,
     horizon: Arc<str>,
     read_stream: Arc<str>,
     visit: visit::Texts,
@@ -301,14 +300,13 @@ impl Inner {
         inline: Projections,
     ) -> Self {
         let sql = Statements {
-            append: append::sql(&schema).into(),
             horizon: horizon::sql(&schema).into(),
             read_stream: read::stream_sql(&schema).into(),
             visit: visit::Texts::new(&schema),
         };
         let recorder = PgRecorder {
             pool: events.clone(),
-            sql: Arc::clone(&sql.append),
+            sql: append::sql(&schema).into(),
             single: Arc::new(single::Texts::new(&schema)),
             declared: Arc::clone(&inline.names),
         };
@@ -329,7 +327,7 @@ impl Inner {
 
     /// Wakes those who wait here and in other processes.
     fn push(&self, position: Position) {
-        notify::raise(&self.head, position);
+        head::raise(&self.head, position);
         self.notify.announce(position);
     }
 

@@ -17,6 +17,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use crate::head;
+
 /// At most so often a process tells of its appends.
 const PAUSE: Duration = Duration::from_millis(20);
 /// After a failure: until then events are found by looking.
@@ -76,7 +78,7 @@ impl Notify {
     /// Tells other processes soon.
     pub(super) fn announce(&self, position: Position) {
         let Some(pool) = &self.pool else { return };
-        raise(&self.appended, position);
+        head::raise(&self.appended, position);
         self.announcer.get_or_init(|| {
             let heard = self.appended.subscribe();
             let announcing = announce(pool.clone(), self.channel.clone(), heard);
@@ -92,15 +94,6 @@ impl Notify {
             Task(tokio::spawn(listening).abort_handle())
         });
     }
-}
-
-/// Never goes back.
-pub(super) fn raise(known: &watch::Sender<Position>, position: Position) {
-    known.send_if_modified(|known| {
-        let newer = position > *known;
-        *known = position.max(*known);
-        newer
-    });
 }
 
 async fn announce(pool: PgPool, channel: String, mut appended: watch::Receiver<Position>) {

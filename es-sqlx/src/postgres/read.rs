@@ -28,8 +28,8 @@ pub(super) async fn stream(
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    let rows = alive(|| stream_rows(&store.events, store, stream, after, limit)).await;
-    events(&rows.map_err(|error| failed(&format!("stream `{stream}`"), error))?)
+    let rows = alive(|| stream_rows(&store.events, store, stream, after, limit));
+    of_stream(stream, rows.await)
 }
 
 pub(super) async fn stream_on<'a>(
@@ -39,7 +39,14 @@ pub(super) async fn stream_on<'a>(
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    let rows = stream_rows(connection, store, stream, after, limit).await;
+    let rows = stream_rows(connection, store, stream, after, limit);
+    of_stream(stream, rows.await)
+}
+
+fn of_stream(
+    stream: &StreamId,
+    rows: Result<Vec<PgRow>, sqlx::Error>,
+) -> Result<Vec<RecordedEvent>, ReadError> {
     events(&rows.map_err(|error| failed(&format!("stream `{stream}`"), error))?)
 }
 
@@ -171,10 +178,21 @@ pub(super) async fn scan(
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
     let settled = store.settle().await?;
+    let read = async || {
+        let mut query = scan_page(&store.schema, scan, settled, limit);
+        query.build().fetch_all(&store.events).await
+    };
+    let rows = alive(read)
+        .await
+        .map_err(|error| failed(&format!("events of type `{}`", scan.event_type), error))?;
+    events(&rows)
+}
+
+fn scan_page(schema: &str, scan: &Scan, settled: Position, limit: u32) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::<Postgres>::new("");
     query.push(format_args!(
         "SELECT {COLUMNS} FROM {}.events WHERE event_type = ",
-        store.schema
+        schema
     ));
     query.push_bind(scan.event_type.to_string());
     query
@@ -199,12 +217,7 @@ pub(super) async fn scan(
     query
         .push(" ORDER BY created_at, position LIMIT ")
         .push_bind(i64::from(limit));
-    let rows = query
-        .build()
-        .fetch_all(&store.events)
-        .await
-        .map_err(|error| failed(&format!("events of type `{}`", scan.event_type), error))?;
-    events(&rows)
+    query
 }
 
 fn events(rows: &[PgRow]) -> Result<Vec<RecordedEvent>, ReadError> {

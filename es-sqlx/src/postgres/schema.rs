@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Inner, transaction};
-use crate::{OpenError, error::is_transient};
+use crate::{OpenError, error::is_transient, tables::COLUMNS};
 
 /// Name and text of each migration, oldest first; the first is version 1.
 const MIGRATIONS: [(&str, &str); 2] = [
@@ -23,52 +23,6 @@ const TABLES: &str = "SELECT c.relname::text FROM pg_class c
     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND c.relname IN ('es_migrations', 'events', 'snapshots', 'projection_shards')
     ORDER BY c.relname";
-
-/// What the statements rely on, by table.
-const COLUMNS: [(&str, &[&str]); 3] = [
-    (
-        "events",
-        &[
-            "event_id",
-            "aggregate_id",
-            "aggregate_type",
-            "event_type",
-            "event_version",
-            "event_data",
-            "created_at",
-            "position",
-            "schema_version",
-            "metadata",
-        ],
-    ),
-    (
-        "snapshots",
-        &[
-            "snapshot_id",
-            "aggregate_id",
-            "aggregate_type",
-            "version",
-            "created_at",
-            "state",
-            "fingerprint",
-        ],
-    ),
-    (
-        "projection_shards",
-        &[
-            "name",
-            "version",
-            "event_types",
-            "position",
-            "anchor_position",
-            "anchor_event_id",
-            "epoch",
-            "owner",
-            "lease_until",
-            "updated_at",
-        ],
-    ),
-];
 
 /// Of `$2.$3` those that are not columns in the schema `$1`; and of the unique constraints on
 /// `events`, by which an append tells what it lost, those that are missing.

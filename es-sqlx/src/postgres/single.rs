@@ -6,7 +6,7 @@ use es_core::{Append, Appended, Event, StreamErased, Version};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, postgres::PgArguments, query::QueryAs};
 
 use super::{
-    append::{Columns, appended, lowest, metadata},
+    append::{COLUMNS, Columns, appended, last, lowest, metadata},
     inline::left_out,
     row::version_parameter,
 };
@@ -26,19 +26,15 @@ impl Texts {
     /// $5–$9 the events, $10 the inline projections that are declared.
     pub(super) fn new(schema: &str) -> Self {
         let erased = StreamErased::EVENT_TYPE;
-        let last = format!(
+        let now = format!(
             "SELECT coalesce(l.event_version, 0) AS v,
                     greatest(timezone('utc', clock_timestamp()), l.created_at) AS t,
                     l.aggregate_type IS NULL
                       OR l.aggregate_type = $2 AND l.event_type <> '{erased}' AS open
-               FROM (SELECT 1) one LEFT JOIN LATERAL (
-                 SELECT event_version, aggregate_type, event_type, created_at FROM {schema}.events
-                  WHERE aggregate_id = $1 ORDER BY event_version DESC LIMIT 1) l ON true"
+               FROM {}",
+            last(schema, "$1")
         );
-        let insert = format!(
-            "INSERT INTO {schema}.events (event_id, aggregate_id, aggregate_type, event_type,
-                    event_version, event_data, created_at, schema_version, metadata)"
-        );
+        let insert = format!("INSERT INTO {schema}.events ({COLUMNS})");
         let complete = format!("NOT EXISTS ({})", left_out(schema, "$10"));
         let admitted =
             format!("{complete} AND s.open AND s.v = coalesce($3::int, s.v) AND s.v >= $4::int");
@@ -46,12 +42,12 @@ impl Texts {
             one: format!(
                 "{insert}
                  SELECT $5::uuid, $1, $2, $6::text, s.v + 1, $7::text::json, s.t, $8::int, $9::text::json
-                   FROM ({last}) s WHERE {admitted} AND s.v < 2147483647
+                   FROM ({now}) s WHERE {admitted} AND s.v < 2147483647
                  RETURNING event_version - 1, position"
             )
             .into(),
             several: format!(
-                "WITH s AS MATERIALIZED ({last}), ins AS ({insert}
+                "WITH s AS MATERIALIZED ({now}), ins AS ({insert}
                    SELECT u.event_id, $1, $2, u.type, s.v + u.n, u.data::json, s.t,
                           coalesce(u.schema_version, 1), u.metadata::json
                      FROM s, unnest((SELECT $5::uuid[]), (SELECT $6::text[]), (SELECT $7::text[]),

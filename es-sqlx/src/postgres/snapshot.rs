@@ -9,7 +9,13 @@ use es_core::{
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{PgStore, erase, read::failed, refused, row::version_parameter, transaction, visit};
+use super::{
+    PgStore, erase,
+    read::{alive, failed},
+    refused,
+    row::version_parameter,
+    transaction, visit,
+};
 use crate::error::is_transient;
 
 /// Id, version, time, state, fingerprint.
@@ -28,11 +34,14 @@ impl SnapshotStore for PgStore {
              ORDER BY version DESC LIMIT 1",
             self.0.schema
         );
-        let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(stream.aggregate_id)
-            .bind(stream.aggregate_type.as_str())
-            .bind(version_parameter(at_most))
-            .fetch_optional(&self.0.events)
+        let read = || {
+            sqlx::query_as(AssertSqlSafe(sql.clone()))
+                .bind(stream.aggregate_id)
+                .bind(stream.aggregate_type.as_str())
+                .bind(version_parameter(at_most))
+                .fetch_optional(&self.0.events)
+        };
+        let row: Option<Row> = alive(read)
             .await
             .map_err(|error| failed(&format!("the snapshot of stream `{stream}`"), error))?;
         Ok(row.map(

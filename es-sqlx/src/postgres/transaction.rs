@@ -10,7 +10,7 @@ use super::{
     Inner, PgStore,
     append::{Ask, Verdict, ask, failed, lost_race},
     inline,
-    record::all,
+    record::{PgRecorder, all},
 };
 
 /// Whatever the database's default is: after waiting for a lock, a statement must see what its holder
@@ -369,9 +369,9 @@ async fn attempt(
         patience: None,
         ..Ask::TOGETHER
     };
-    let declared = &store.inline.names;
+    let PgRecorder { sql, declared, .. } = &store.recorder;
     connection.execute("SAVEPOINT es_append").await?;
-    let verdicts = ask(&mut *connection, &store.sql.append, appends, declared, how).await?;
+    let verdicts = ask(&mut *connection, sql, appends, declared, how).await?;
     let is_new = verdicts
         .iter()
         .any(|verdict| matches!(verdict, Verdict::Recorded(_)));

@@ -16,6 +16,11 @@ const ROWS_MAX: usize = 128;
 /// How many statements the writer's connection must keep prepared.
 pub(super) const KEPT: usize = 3 * ROWS_MAX + 64;
 
+/// In the order in which they are bound.
+pub(super) const COLUMNS: &str =
+    "created_at, position, event_id, aggregate_id, aggregate_type, event_type,
+    event_version, event_data, schema_version, metadata";
+
 /// An append that was admitted to a stream at version `after`.
 #[derive(Clone, Copy)]
 pub(super) struct Admitted<'a> {
@@ -120,19 +125,29 @@ fn arguments(
     for (row, position) in rows.iter().zip(before + 1..) {
         arguments.add(Arc::clone(created_at))?;
         arguments.add(position)?;
-        arguments.add(row.event.event_id)?;
-        arguments.add(row.stream.aggregate_id)?;
-        arguments.add(row.stream.aggregate_type.as_str())?;
-        arguments.add(row.event.event_type.as_str())?;
-        arguments.add(row.version)?;
-        arguments.add(row.event.event_data.as_str())?;
-        arguments.add(row.event.schema_version)?;
-        arguments.add(metadata(row.event)?)?;
+        add_event(&mut arguments, row.stream, row.event, row.version)?;
     }
     Ok(arguments)
 }
 
-pub(super) fn metadata(event: &NewEvent) -> Result<Option<String>, serde_json::Error> {
+/// The columns of an event from its id on, in the order of [`COLUMNS`].
+pub(super) fn add_event(
+    arguments: &mut SqliteArguments,
+    stream: &StreamId,
+    event: &NewEvent,
+    version: u32,
+) -> Result<(), BoxDynError> {
+    arguments.add(event.event_id)?;
+    arguments.add(stream.aggregate_id)?;
+    arguments.add(stream.aggregate_type.as_str())?;
+    arguments.add(event.event_type.as_str())?;
+    arguments.add(version)?;
+    arguments.add(event.event_data.as_str())?;
+    arguments.add(event.schema_version)?;
+    arguments.add(metadata(event)?)
+}
+
+fn metadata(event: &NewEvent) -> Result<Option<String>, serde_json::Error> {
     match event.metadata.is_empty() {
         true => Ok(None),
         false => serde_json::to_string(&event.metadata).map(Some),
@@ -155,8 +170,7 @@ fn write(rows: usize, around: Around) -> String {
     };
     let mut text = format!(
         "{before}UPDATE log_head SET last_position = last_position + {rows}, last_created_at = ?; \
-         INSERT INTO events (created_at, position, event_id, aggregate_id, aggregate_type, \
-         event_type, event_version, event_data, schema_version, metadata) VALUES "
+         INSERT INTO events ({COLUMNS}) VALUES "
     );
     for row in 0..rows {
         text.push_str(if row == 0 { "" } else { ", " });

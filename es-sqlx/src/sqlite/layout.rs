@@ -3,56 +3,10 @@
 use sqlx::SqliteConnection;
 
 use super::schema::failed;
-use crate::OpenError;
+use crate::{OpenError, tables::COLUMNS};
 
-const COLUMNS: [(&str, &[&str]); 4] = [
-    (
-        "events",
-        &[
-            "event_id",
-            "aggregate_id",
-            "aggregate_type",
-            "event_type",
-            "event_version",
-            "event_data",
-            "created_at",
-            "position",
-            "schema_version",
-            "metadata",
-        ],
-    ),
-    ("log_head", &["id", "last_position", "last_created_at"]),
-    (
-        "snapshots",
-        &[
-            "snapshot_id",
-            "aggregate_id",
-            "aggregate_type",
-            "version",
-            "created_at",
-            "state",
-            "fingerprint",
-        ],
-    ),
-    (
-        "projection_shards",
-        &[
-            "name",
-            "version",
-            "shard",
-            "event_types",
-            "position",
-            "anchor_position",
-            "anchor_event_id",
-            "epoch",
-            "owner",
-            "lease_until",
-            "status",
-            "failure",
-            "updated_at",
-        ],
-    ),
-];
+/// Beside those that both databases have.
+const LOG_HEAD: (&str, &[&str]) = ("log_head", &["id", "last_position", "last_created_at"]);
 
 /// What keeps an event from being recorded twice, changed or lost, and what an index makes bearable.
 const OTHERS: [&str; 11] = [
@@ -91,7 +45,8 @@ pub(super) async fn check(db: &mut SqliteConnection, address: &str) -> Result<()
         .fetch_all(&mut *db)
         .await
         .map_err(failed)?;
-    let columns = COLUMNS.iter().flat_map(|(table, columns)| {
+    let tables = COLUMNS.iter().chain([&LOG_HEAD]);
+    let columns = tables.flat_map(|(table, columns)| {
         let columns = columns.iter();
         columns.map(move |column| format!("column {table}.{column}"))
     });

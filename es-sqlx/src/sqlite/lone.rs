@@ -10,7 +10,7 @@ use sqlx::{
 };
 
 use super::{
-    insert::metadata,
+    insert::{COLUMNS, add_event},
     row::{self, timestamp},
 };
 use crate::queue::Answer;
@@ -74,14 +74,7 @@ fn arguments(append: &Append, after: Version) -> Result<SqliteArguments, BoxDynE
     }
     for (event, version) in append.events.iter().zip(after.get() + 1..) {
         arguments.add(Arc::clone(&created_at))?;
-        arguments.add(event.event_id)?;
-        arguments.add(aggregate_id)?;
-        arguments.add(aggregate_type)?;
-        arguments.add(event.event_type.as_str())?;
-        arguments.add(version)?;
-        arguments.add(event.event_data.as_str())?;
-        arguments.add(event.schema_version)?;
-        arguments.add(metadata(event)?)?;
+        add_event(&mut arguments, &append.stream, event, version)?;
     }
     arguments.add(aggregate_id)?;
     arguments.add(after.get())?;
@@ -129,8 +122,7 @@ fn write(events: usize, is_new: bool) -> String {
          UPDATE log_head SET last_position = last_position + {events}, last_created_at = ?
          WHERE last_created_at <= ? AND {admitted} AND {NO_INLINE}
          RETURNING last_position, NULL;
-         INSERT INTO events (created_at, position, event_id, aggregate_id, aggregate_type, event_type,
-         event_version, event_data, schema_version, metadata)"
+         INSERT INTO events ({COLUMNS})"
     );
     for left in (0..events).rev() {
         text.push_str(&format!(

@@ -37,11 +37,7 @@ pub(super) async fn stream(
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    let page = Page {
-        order: Order::Version,
-        what: &|| format!("stream `{stream}`"),
-        write: &|query| write_stream(query, stream, after, limit),
-    };
+    let page = Page::of_stream(stream, after, limit);
     page.read(db).await.map(|(events, _)| events)
 }
 
@@ -52,11 +48,7 @@ pub(super) async fn stream_rows(
     after: Version,
     limit: u32,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
-    let page = Page {
-        order: Order::Version,
-        what: &|| format!("stream `{stream}`"),
-        write: &|query| write_stream(query, stream, after, limit),
-    };
+    let page = Page::of_stream(stream, after, limit);
     page.read_rows(db).await.map(|(events, _)| events)
 }
 
@@ -89,8 +81,8 @@ pub(super) async fn log(
     }
     let page = Page {
         order: Order::Position,
-        what: &|| "the log".to_owned(),
-        write: &|query| write_page(query, filter, after, limit),
+        what: Box::new(|| "the log".to_owned()),
+        write: Box::new(move |query| write_page(query, filter, after, limit)),
     };
     let (events, settled) = page.read(db).await?;
     let covered = match events.last() {
@@ -145,8 +137,8 @@ pub(super) async fn scan(
 ) -> Result<Vec<RecordedEvent>, ReadError> {
     let page = Page {
         order: Order::Time,
-        what: &|| format!("events of type `{}`", scan.event_type),
-        write: &|query| write_scan(query, scan, limit),
+        what: Box::new(|| format!("events of type `{}`", scan.event_type)),
+        write: Box::new(move |query| write_scan(query, scan, limit)),
     };
     page.read(db).await.map(|(events, _)| events)
 }
@@ -174,14 +166,25 @@ fn write_scan(query: &mut QueryBuilder<Sqlite>, scan: &Scan, limit: u32) {
         .push_bind(limit);
 }
 
+/// Writes the query of a page's rows.
+type Write<'p> = dyn Fn(&mut QueryBuilder<Sqlite>) + Send + Sync + 'p;
+
 /// A page of events: framed, or else row by row, which tells what is damaged.
 struct Page<'p> {
     order: Order,
-    what: &'p (dyn Fn() -> String + Sync),
-    write: &'p (dyn Fn(&mut QueryBuilder<Sqlite>) + Sync),
+    what: Box<dyn Fn() -> String + Send + Sync + 'p>,
+    write: Box<Write<'p>>,
 }
 
-impl Page<'_> {
+impl<'p> Page<'p> {
+    fn of_stream(stream: &'p StreamId, after: Version, limit: u32) -> Self {
+        Self {
+            order: Order::Version,
+            what: Box::new(move || format!("stream `{stream}`")),
+            write: Box::new(move |query| write_stream(query, stream, after, limit)),
+        }
+    }
+
     /// The events, and where the log ended at that moment.
     async fn read(
         &self,

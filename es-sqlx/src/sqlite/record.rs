@@ -1,16 +1,15 @@
 //! Recording appends: a group in one transaction of two trips, bad ones sorted out one by one.
 
-use std::{fmt, panic::AssertUnwindSafe, slice, sync::Arc};
+use std::{slice, sync::Arc};
 
 use es_core::{Append, AppendError, Appended};
-use futures::FutureExt;
 use sqlx::SqliteConnection;
 
 use super::{
     admit::{Admission, Begin, Facts, Ids, ask},
     inline,
     insert::{Admitted, Around, insert},
-    lone, stopped,
+    lone,
     writer::{Raw, Writer},
 };
 use crate::{
@@ -44,16 +43,7 @@ impl Recorder for SqliteRecorder {
         }
     }
 
-    /// After a panic of a projection the others go on.
     async fn alone(&self, append: &Append) -> Answer {
-        let recorded = AssertUnwindSafe(self.alone_or_panic(append)).catch_unwind();
-        let answer = recorded.await;
-        answer.unwrap_or_else(|_| Err(stopped(&append.stream, append.events.len())))
-    }
-}
-
-impl SqliteRecorder {
-    async fn alone_or_panic(&self, append: &Append) -> Answer {
         match self.lone(append).await {
             Ok(Some(answer)) => return answer,
             Err(error) if is_transient(&error) => return Err(one_failed(append, error)),
@@ -70,7 +60,9 @@ impl SqliteRecorder {
             Err(error) => Err(one_failed(append, error)),
         }
     }
+}
 
+impl SqliteRecorder {
     /// In one trip, if it is a simple one.
     async fn lone(&self, append: &Append) -> Result<Option<Answer>, sqlx::Error> {
         if !self.0.inline.is_empty() {
@@ -302,21 +294,5 @@ fn failed(appends: &[Append], error: sqlx::Error) -> impl Iterator<Item = Append
     let (transient, error) = (is_transient(&error), Arc::new(error));
     appends
         .iter()
-        .map(move |append| backend(append, transient, Shared(Arc::clone(&error)).into()))
-}
-
-/// An error of all appends of a group.
-#[derive(Debug)]
-struct Shared(Arc<sqlx::Error>);
-
-impl fmt::Display for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Shared {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
+        .map(move |append| backend(append, transient, Arc::clone(&error).into()))
 }

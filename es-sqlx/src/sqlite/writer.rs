@@ -15,6 +15,8 @@ use tokio::{
     sync::watch,
 };
 
+use crate::head;
+
 /// What all who write share.
 pub(super) struct Writer {
     /// One connection: writers of this process queue here instead of in SQLite's busy handler.
@@ -138,11 +140,7 @@ impl Writer {
 
     /// Wakes those who wait in this process.
     pub(super) fn push(&self, position: Position) {
-        self.head.send_if_modified(|known| {
-            let newer = position > *known;
-            *known = position.max(*known);
-            newer
-        });
+        head::raise(&self.head, position);
     }
 
     pub(super) async fn acquire(self: &Arc<Self>) -> Result<Raw, sqlx::Error> {

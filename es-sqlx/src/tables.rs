@@ -1,0 +1,49 @@
+//! The tables that both databases have, and the columns that the statements rely on.
+
+pub(crate) const COLUMNS: [(&str, &[&str]); 3] = [
+    (
+        "events",
+        &[
+            "event_id",
+            "aggregate_id",
+            "aggregate_type",
+            "event_type",
+            "event_version",
+            "event_data",
+            "created_at",
+            "position",
+            "schema_version",
+            "metadata",
+        ],
+    ),
+    (
+        "snapshots",
+        &[
+            "snapshot_id",
+            "aggregate_id",
+            "aggregate_type",
+            "version",
+            "created_at",
+            "state",
+            "fingerprint",
+        ],
+    ),
+    (
+        "projection_shards",
+        &[
+            "name",
+            "version",
+            "shard",
+            "event_types",
+            "position",
+            "anchor_position",
+            "anchor_event_id",
+            "epoch",
+            "owner",
+            "lease_until",
+            "status",
+            "failure",
+            "updated_at",
+        ],
+    ),
+];
