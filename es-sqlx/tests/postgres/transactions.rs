@@ -153,33 +153,23 @@ async fn any_transaction_of_the_program_will_do() {
         .await;
     assert!(outside.is_err(), "there is no transaction");
 
-    let mut transaction = connection.begin().await.unwrap();
-    transaction.execute(WRITE).await.unwrap();
-    store
-        .append_in(
+    for (commits, expected) in [(false, (0, 0)), (true, (1, 1))] {
+        let mut transaction = connection.begin().await.unwrap();
+        transaction.execute(WRITE).await.unwrap();
+        let (stream, events) = (lamp(), [event()]);
+        let append = store.append_in(
             &mut transaction,
-            &lamp(),
+            &stream,
             ExpectedVersion::NoStream,
-            &[event()],
-        )
-        .await
-        .unwrap();
-    transaction.rollback().await.unwrap();
-    assert_eq!(counts(&store).await, (0, 0));
-
-    let mut transaction = connection.begin().await.unwrap();
-    transaction.execute(WRITE).await.unwrap();
-    store
-        .append_in(
-            &mut transaction,
-            &lamp(),
-            ExpectedVersion::NoStream,
-            &[event()],
-        )
-        .await
-        .unwrap();
-    transaction.commit().await.unwrap();
-    assert_eq!(counts(&store).await, (1, 1));
+            &events,
+        );
+        append.await.unwrap();
+        match commits {
+            true => transaction.commit().await.unwrap(),
+            false => transaction.rollback().await.unwrap(),
+        }
+        assert_eq!(counts(&store).await, expected);
+    }
 }
 
 /// A statement of the program failed and it did not look: the commit must not be called a success.

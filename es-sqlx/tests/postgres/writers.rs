@@ -3,14 +3,17 @@
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use es_core::{AppendError, EventStore, ExpectedVersion, StreamId, Version};
+use es_core::{AppendError, EventStore, ExpectedVersion, Version};
 use es_sqlx::{PgStore, postgres::PgOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use uuid::Uuid;
 
+use self::compete::compete;
 use self::oracle::{Tallies, Tally, below, finish, follow, lamp, several};
 use crate::postgres_server::{fresh_schema, fresh_store, url};
 
+#[path = "../oracle/compete.rs"]
+mod compete;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
@@ -89,7 +92,7 @@ async fn many_writers_soak() {
         tokio::spawn(async move {
             match n % 2 {
                 0 => (hesitate(&store, end).await, 0),
-                _ => compete(&store, end).await,
+                _ => compete(&store, end, 15).await,
             }
         })
     });
@@ -159,29 +162,4 @@ async fn hesitate(store: &PgStore, end: Instant) -> i64 {
         }
     }
     i64::from(version)
-}
-
-/// Appends to one of eight streams at the version seen last; tells how many events, and how often
-/// another was faster.
-async fn compete(store: &PgStore, end: Instant) -> (i64, i64) {
-    let mut versions = [Version::EMPTY; 8];
-    let (mut written, mut conflicts) = (0, 0);
-    while Instant::now() < end {
-        let n = usize::try_from(below(8)).unwrap();
-        let stream = StreamId::new("lamp", Uuid::from_u128(n as u128 + 1));
-        let expected = ExpectedVersion::Exact(versions[n]);
-        versions[n] = match store.append(&stream, expected, &several(2)).await {
-            Ok(appended) => {
-                written += 2;
-                appended.version
-            }
-            Err(AppendError::Conflict { actual, .. }) => {
-                conflicts += 1;
-                actual
-            }
-            Err(error) => panic!("{error:?}"),
-        };
-        tokio::time::sleep(Duration::from_millis(below(15))).await;
-    }
-    (written, conflicts)
 }
