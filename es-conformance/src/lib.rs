@@ -24,19 +24,24 @@ mod list;
 mod property;
 mod runner;
 
+pub mod acquire;
 pub mod append;
 pub mod append_all;
 pub mod cancellation;
+pub mod change;
 pub mod checkpoint;
 pub mod erasure;
+pub mod horizon;
 pub mod idempotency;
-pub mod lease;
+pub mod letters;
 pub mod log;
 pub mod names;
+pub mod nodes;
 pub mod order;
 pub mod read;
 pub mod scan;
 pub mod snapshot;
+pub mod standings;
 pub mod visit;
 
 #[doc(hidden)]

@@ -138,30 +138,94 @@ macro_rules! for_each_check {
                 other_streams_are_untouched
                 racing_erasures_and_appends_leave_one_tombstone
             }
-            lease {
-                a_held_projection_is_not_given_to_another
-                of_racing_owners_one_gets_the_projection
-                a_released_projection_goes_to_another_with_a_higher_epoch
-                the_same_owner_renews_with_the_same_epoch
-                an_ended_lease_is_taken_over_and_the_old_claim_is_fenced
-                a_released_claim_is_fenced_once_another_has_it
+            horizon {
+                the_horizon_of_an_empty_log_is_its_start
+                nothing_is_settled_above_the_end
+                a_settled_append_is_reached_by_both
+            }
+            nodes {
+                a_beat_announces_the_node
+                living_nodes_see_each_other
+                a_beat_tells_where_everything_stands
+                a_silent_node_is_no_longer_seen
+                a_node_that_stops_beating_loses_its_shards_after_its_time_and_not_before
+                a_claim_that_was_taken_over_is_fenced
+                a_node_that_slept_goes_on_if_nobody_took_over
+                a_node_that_beats_keeps_its_shards
+                a_node_that_leaves_frees_its_shards_at_once
+                leaving_again_changes_nothing
+                only_a_living_node_may_run_a_shard
+                a_beat_does_not_wait_for_an_open_batch
+                a_long_batch_does_not_lose_the_shard
+            }
+            acquire {
+                a_claim_tells_where_the_shard_stands
+                an_unknown_shard_is_refused
+                only_what_is_meant_to_run_is_given
+                what_runs_inside_the_appends_is_refused
+                a_held_shard_is_not_given_to_another
+                of_racing_nodes_one_gets_the_shard
+                the_epoch_rises_with_each_acquire
+                a_released_shard_goes_to_another_with_a_higher_epoch
+                a_released_claim_is_fenced
                 an_old_claim_does_not_release_the_new_one
-                a_batch_renews_the_lease
+                a_shard_with_an_open_batch_is_not_given_to_another
+                shards_move_independently
             }
             checkpoint {
                 a_projection_that_never_ran_has_no_checkpoint
-                acquiring_creates_the_checkpoint_at_the_start
+                a_new_projection_stands_where_it_was_put
                 a_committed_batch_moves_the_checkpoint
+                a_batch_changes_nothing_but_the_position
                 a_batch_rolled_back_keeps_nothing
                 a_dropped_batch_keeps_nothing
                 a_claim_used_twice_is_fenced
+                a_claim_of_another_is_fenced
                 of_racing_batches_with_one_claim_one_is_kept
+                a_batch_may_stay_where_it_is
+                a_batch_that_stays_holds_the_shard
                 each_version_has_its_own_checkpoint
-                setting_up_moves_no_checkpoint
+                the_slowest_shard_says_where_a_projection_stands
                 other_event_types_are_refused
                 a_checkpoint_ahead_of_the_log_is_refused
                 a_checkpoint_of_another_history_is_refused
                 a_checkpoint_of_this_history_goes_on
+            }
+            standings {
+                everything_of_a_standing_comes_back
+                each_lifecycle_comes_back
+                standings_come_in_order
+                one_name_means_every_version_of_it
+                what_runs_inside_the_appends_stands_at_the_end
+            }
+            change {
+                a_change_shows_every_version_and_shard
+                a_change_puts_the_first_standings
+                standings_are_overwritten
+                a_standing_gets_a_higher_epoch_and_no_owner
+                a_change_fences_the_owner
+                a_change_that_puts_nothing_fences_nobody
+                removed_standings_are_gone
+                a_change_that_is_not_committed_keeps_nothing
+                a_change_is_seen_once_it_is_committed
+                a_change_waits_for_an_open_batch_and_sees_its_checkpoint
+                no_batch_begins_while_a_change_is_open
+                nobody_acquires_while_a_change_is_open
+                changes_of_one_name_are_serial
+                a_batch_puts_standings_with_its_checkpoint
+            }
+            letters {
+                a_letter_comes_back_as_it_was_put
+                letters_come_by_position_then_by_projection
+                each_criterion_leaves_out_what_it_does_not_name
+                letters_are_read_in_pages
+                a_letter_put_again_keeps_its_time
+                parked_aggregates_are_listed_by_id
+                a_retry_is_asked_for_of_parked_letters
+                letters_are_removed_by_event_or_all
+                letters_are_seen_with_the_commit_of_their_batch
+                a_batch_that_is_not_committed_keeps_no_letters
+                letters_go_with_the_last_standing
             }
         }
     };

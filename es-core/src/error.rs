@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use uuid::Uuid;
 
-use crate::{ExpectedVersion, ProjectionId, StreamId, Version};
+use crate::{ExpectedVersion, Lifecycle, ProjectionId, Shard, StreamId, Version};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -228,15 +228,41 @@ pub enum CheckpointError {
         /// The projection.
         projection: ProjectionId,
     },
-    /// Another runner holds the lease.
+    /// Another node runs it.
     #[error(
-        "projection `{projection}` is being run by {owner}; it is taken over when that lease ends"
+        "projection `{projection}` is being run by node {owner}; it is taken over when that node stops or dies"
     )]
     Held {
         /// The projection.
         projection: ProjectionId,
-        /// Who runs it.
+        /// The node that runs it.
         owner: Uuid,
+    },
+    /// The node that asks has not announced itself, or too long ago.
+    #[error(
+        "node {node} has not announced in time that it is alive, so it may not run projection `{projection}`"
+    )]
+    NotAlive {
+        /// The projection.
+        projection: ProjectionId,
+        /// The node that asked.
+        node: Uuid,
+    },
+    /// There is no such projection, or no such shard of it.
+    #[error(
+        "shard `{shard}` is not known to this store; a daemon that starts the projection makes it known"
+    )]
+    Unknown {
+        /// What was asked for.
+        shard: Shard,
+    },
+    /// It is not meant to run.
+    #[error("projection `{projection}` is {lifecycle}")]
+    NotRunning {
+        /// The projection.
+        projection: ProjectionId,
+        /// What it is instead.
+        lifecycle: Lifecycle,
     },
     /// The projection runs inside the appends to this store, so it is never behind.
     #[error(
@@ -294,7 +320,7 @@ impl CheckpointError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Held { .. } => true,
+            Self::Held { .. } | Self::NotAlive { .. } => true,
             Self::Backend { transient, .. } => *transient,
             _ => false,
         }

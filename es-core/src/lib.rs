@@ -52,21 +52,26 @@ extern crate self as es_core;
 pub mod __private;
 mod aggregate;
 mod append;
+mod dead_letter;
 mod decision;
 mod erasure;
 mod error;
 mod event;
+mod failure;
 mod form;
 mod inline;
 mod json;
 mod memory;
 mod name;
 mod projection;
+mod projection_store;
 mod record;
 mod repository;
 mod root;
 pub mod scenario;
+mod shard;
 mod snapshot;
+mod standing;
 mod store;
 mod stream;
 mod subscription;
@@ -78,24 +83,28 @@ pub use es_derive::{Aggregate, Event, Projection};
 pub use self::{
     aggregate::{Aggregate, Apply, Misplaced, Start},
     append::{Append, check as check_append, check_all as check_appends},
+    dead_letter::{DeadLetter, LetterState, Letters, Parked},
     decision::{Handle, IntoEvents},
     erasure::StreamErased,
     error::{AppendError, BoxError, Chain, CheckpointError, EraseError, ReadError, SnapshotError},
     event::{DecodeError, Event, EventSet, EventType},
+    failure::{Failure, FailureKind},
     inline::Inline,
     json::Json,
     memory::{MemoryBatch, MemoryModels, MemoryStore},
     name::Name,
-    projection::{Project, Projection, ProjectionId},
+    projection::{NotSupported, Project, Projection, ProjectionId},
+    projection_store::{Batch, Claim, Progress, ProjectionStore},
     record::{Metadata, NewEvent, Recorded, RecordedEvent},
     repository::{
         AggregateCache, AnyRoot, At, LoadError, Repository, SaveError, UpdateError, save_all,
     },
     root::Root,
+    shard::{Marks, Shard, shard_of},
     snapshot::Snapshot,
+    standing::{Fleet, Lifecycle, Node, Standing},
     store::{
-        Appended, Batch, Capabilities, Checkpoint, Claim, EventStore, Filter, LogPage, Progress,
-        ProjectionStore, Scan, SnapshotStore,
+        Appended, Blocker, Capabilities, EventStore, Filter, Horizon, LogPage, Scan, SnapshotStore,
     },
     stream::{ExpectedVersion, Position, StreamId, Version},
     subscription::subscribe,

@@ -1,18 +1,20 @@
 //! A store in memory that keeps every promise: for tests and for trying things out.
 
+mod batch;
+mod letters;
 mod log;
 mod models;
+mod nodes;
 mod projections;
+mod rows;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use self::log::Log;
-pub use self::models::MemoryModels;
-pub use self::projections::MemoryBatch;
-use self::projections::Projections;
+pub use self::{batch::MemoryBatch, models::MemoryModels};
+use self::{log::Log, projections::Projections};
 use crate::{
     Append, AppendError, Appended, Capabilities, EraseError, EventStore, ExpectedVersion, Filter,
     LogPage, NewEvent, Position, ReadError, RecordedEvent, Scan, Snapshot, SnapshotError,
@@ -27,7 +29,7 @@ use crate::{
 pub struct MemoryStore {
     log: Arc<Mutex<Log>>,
     head: watch::Sender<Position>,
-    projections: Arc<tokio::sync::Mutex<Projections>>,
+    projections: Arc<Projections>,
 }
 
 impl Default for MemoryStore {
@@ -49,7 +51,7 @@ impl MemoryStore {
 
     /// The committed read model of type `T`, or its default if nothing was projected into it.
     pub async fn model<T: Default + Clone + Send + Sync + 'static>(&self) -> T {
-        self.projections.lock().await.models.get()
+        self.projections.committed().models.get()
     }
 
     /// Wakes those who wait.

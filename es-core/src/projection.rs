@@ -2,6 +2,9 @@
 
 use std::{fmt, future::Future};
 
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
 use crate::{BoxError, EventSet, Recorded};
 
 /// What a projection is called and which events it wants. Derive it; then write [`Project`].
@@ -26,6 +29,9 @@ pub trait Projection: Send + Sync + 'static {
     /// Raise it when the read model's shape or the handler's meaning changes: a new version has a
     /// checkpoint of its own and starts from the first event.
     const VERSION: u32 = 1;
+    /// Whether events may be applied to its read model a second time, as where each row keeps the
+    /// position it is at. Only then may a checkpoint be moved back.
+    const REPEATABLE: bool = false;
     /// The events it wants.
     type Event: EventSet;
 }
@@ -62,10 +68,77 @@ pub trait Project<C: Send>: Projection {
         connection: &mut C,
         events: &[Recorded<Self::Event>],
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Writes down what the world outside should be told of these events: rows of an outbox, say. In the
+    /// same transaction, after [`project`](Self::project).
+    ///
+    /// Left out while a read model is built anew, so that each event has its effects once, whichever
+    /// version of the projection meets it first.
+    ///
+    /// # Errors
+    ///
+    /// As [`project`](Self::project).
+    fn emit(
+        &self,
+        connection: &mut C,
+        events: &[Recorded<Self::Event>],
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = (connection, events);
+        async { Ok(()) }
+    }
+
+    /// Makes this version's read model the one that is served: re-creates a view over its tables, say. In
+    /// the transaction in which the version becomes the active one.
+    ///
+    /// # Errors
+    ///
+    /// Any error leaves the old version active; it is tried again.
+    fn activate(&self, connection: &mut C) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = connection;
+        async { Ok(()) }
+    }
+
+    /// Empties the read model, so that the projection can start from the first event.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSupported`] unless it is written. Any error leaves everything as it was.
+    fn clear(&self, connection: &mut C) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = connection;
+        async { Err(NotSupported { function: "clear" }.into()) }
+    }
+
+    /// Removes what the read model holds of one aggregate, so that its events can be applied anew. For
+    /// projections whose rows each belong to one aggregate.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSupported`] unless it is written. Any error leaves everything as it was.
+    fn clear_aggregate(
+        &self,
+        connection: &mut C,
+        aggregate_id: Uuid,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = (connection, aggregate_id);
+        async {
+            Err(NotSupported {
+                function: "clear_aggregate",
+            }
+            .into())
+        }
+    }
+}
+
+/// The projection has not written a function of [`Project`] that this needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the projection does not say how; write `{function}` in its `impl Project`")]
+pub struct NotSupported {
+    /// The function.
+    pub function: &'static str,
 }
 
 /// A projection's name and version: the key of its checkpoint. Shown as `room_occupancy v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProjectionId {
     /// The projection's name.
     pub name: String,

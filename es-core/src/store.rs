@@ -1,15 +1,14 @@
-//! The ports a backend implements.
+//! The ports a backend implements for events and snapshots.
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use crate::{
-    Append, AppendError, CheckpointError, EraseError, ExpectedVersion, Name, NewEvent, Position,
-    ProjectionId, ReadError, RecordedEvent, Snapshot, SnapshotError, StreamErased, StreamId,
-    StreamVisitor, Version, Visit, visit,
+    Append, AppendError, EraseError, ExpectedVersion, Name, NewEvent, Position, ReadError,
+    RecordedEvent, Snapshot, SnapshotError, StreamErased, StreamId, StreamVisitor, Version, Visit,
+    visit,
 };
 
 /// An append-only log of events, split into streams.
@@ -120,6 +119,21 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     /// See [`ReadError`].
     async fn settled(&self) -> Result<Position, ReadError>;
 
+    /// The settled horizon, the end of the log, and who keeps them apart: for those who watch over a
+    /// system. Readers need only [`settled`](Self::settled).
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn horizon(&self) -> Result<Horizon, ReadError> {
+        let settled = self.settled().await?;
+        Ok(Horizon {
+            settled,
+            end: settled,
+            blocker: None,
+        })
+    }
+
     /// Waits until the log may have settled events after `after`. It may return too early, but
     /// never later than the backend's polling interval: push is a hint, polling the guarantee.
     ///
@@ -172,92 +186,6 @@ pub trait SnapshotStore: EventStore {
     }
 }
 
-/// Where checkpoints are kept, beside the read models.
-///
-/// A checkpoint moves in one place: [`begin_batch`](Self::begin_batch), as the first statement of
-/// the transaction that then writes the read model.
-#[async_trait]
-pub trait ProjectionStore: EventStore {
-    /// What a projection writes its read model through.
-    type Connection: Send;
-    /// An open transaction with the checkpoint already moved. Dropping it rolls back.
-    type Batch: Batch<Connection = Self::Connection>;
-
-    /// Opens a transaction that is not tied to a checkpoint, for creating read-model tables.
-    ///
-    /// # Errors
-    ///
-    /// See [`CheckpointError`].
-    async fn begin_set_up(&self, projection: &ProjectionId)
-    -> Result<Self::Batch, CheckpointError>;
-
-    /// Takes or renews the right to run `projection` for `ttl`, by the database's clock, and
-    /// returns where it stands. Creates the checkpoint at [`Position::START`] if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError::Held`] if another owner has it; `AheadOfLog`, `Diverged` and
-    /// `OtherEventTypes` if the checkpoint does not fit the log or the projection.
-    async fn acquire(
-        &self,
-        projection: &ProjectionId,
-        event_types: &[&str],
-        owner: Uuid,
-        ttl: Duration,
-    ) -> Result<Claim, CheckpointError>;
-
-    /// Gives the right to run back, so that another owner need not wait for its end.
-    ///
-    /// # Errors
-    ///
-    /// See [`CheckpointError`].
-    async fn release(&self, claim: &Claim) -> Result<(), CheckpointError>;
-
-    /// Opens a transaction and moves the checkpoint from `claim.position` to `to` as its first
-    /// statement, if `claim` still holds; the lease is renewed for `ttl` with it.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError::Fenced`] if the checkpoint or the epoch has moved.
-    async fn begin_batch(
-        &self,
-        claim: &Claim,
-        to: &Progress,
-        ttl: Duration,
-    ) -> Result<Self::Batch, CheckpointError>;
-
-    /// Where a projection stands, or `None` if it never ran.
-    ///
-    /// # Errors
-    ///
-    /// See [`ReadError`].
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<Option<Checkpoint>, ReadError>;
-}
-
-/// A transaction in which a read model is written.
-#[async_trait]
-pub trait Batch: Send {
-    /// What the read model is written through.
-    type Connection: Send;
-
-    /// The connection inside the transaction.
-    fn connection(&mut self) -> &mut Self::Connection;
-
-    /// Makes the checkpoint and the read model visible together.
-    ///
-    /// # Errors
-    ///
-    /// See [`CheckpointError::Backend`].
-    async fn commit(self) -> Result<(), CheckpointError>;
-
-    /// Throws everything away.
-    ///
-    /// # Errors
-    ///
-    /// See [`CheckpointError::Backend`].
-    async fn rollback(self) -> Result<(), CheckpointError>;
-}
-
 /// What an append recorded, or had recorded before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
@@ -292,6 +220,28 @@ pub struct LogPage {
     /// Everything at or before this position has been considered: the next `after`, and what a
     /// checkpoint may be set to. Never above the settled horizon.
     pub covered: Position,
+}
+
+/// How far the log can be read, and how far it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    /// Up to this position nothing can appear late.
+    pub settled: Position,
+    /// The highest position that can be seen.
+    pub end: Position,
+    /// Who has kept the two apart for longest, if anyone does.
+    pub blocker: Option<Blocker>,
+}
+
+/// A transaction that has added events and has not ended: nobody reads past it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocker {
+    /// The database's number for the session. `None` for a prepared transaction, which has none.
+    pub pid: Option<i32>,
+    /// The session or the prepared transaction by the name it gave itself.
+    pub name: String,
+    /// How long the transaction has been open.
+    pub age: Duration,
 }
 
 /// Which events a scan wants: one type, in a range of `created_at`.
@@ -352,39 +302,4 @@ impl Capabilities {
             atomic_across_streams: true,
         }
     }
-}
-
-/// The right to run a projection, and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[doc(alias = "lease")]
-pub struct Claim {
-    /// The projection.
-    pub projection: ProjectionId,
-    /// Who holds it.
-    pub owner: Uuid,
-    /// Rises with each change of owner: fences an owner that slept.
-    pub epoch: i64,
-    /// Everything at or before it is applied.
-    pub position: Position,
-}
-
-/// How far a batch moves a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// The new checkpoint: [`LogPage::covered`].
-    pub position: Position,
-    /// The last event the batch applied, if any: it ties the checkpoint to this very log.
-    pub anchor: Option<(Position, Uuid)>,
-}
-
-/// Where a projection stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[doc(alias = "tracking token")]
-pub struct Checkpoint {
-    /// Everything at or before it is applied.
-    pub position: Position,
-    /// Rises with each change of owner.
-    pub epoch: i64,
-    /// Who runs it, if anyone.
-    pub owner: Option<Uuid>,
 }

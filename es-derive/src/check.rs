@@ -25,7 +25,7 @@ const AGGREGATE: Grammar = Grammar {
 };
 const PROJECTION: Grammar = Grammar {
     attribute: "projection",
-    options: &["name", "version", "events", "enum", "crate"],
+    options: &["name", "version", "repeatable", "events", "enum", "crate"],
 };
 
 /// An event: a struct with a stored name and a schema version.
@@ -131,6 +131,7 @@ pub(crate) fn projection(input: &DeriveInput, errors: &mut Errors) -> Option<Pro
     Some(Projection {
         item,
         version,
+        repeatable: options.repeatable,
         events,
     })
 }

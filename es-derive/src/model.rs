@@ -30,6 +30,7 @@ pub(crate) struct Aggregate {
 pub(crate) struct Projection {
     pub(crate) item: Item,
     pub(crate) version: u32,
+    pub(crate) repeatable: bool,
     pub(crate) events: EventSet,
 }
 

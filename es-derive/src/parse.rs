@@ -27,6 +27,7 @@ pub(crate) struct Grammar {
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<LitInt>,
+    pub(crate) repeatable: bool,
     pub(crate) krate: Option<Path>,
     pub(crate) starts: Option<List>,
     pub(crate) events: Option<List>,
@@ -68,6 +69,7 @@ impl Options {
             "crate" => self.krate = Some(raw.equals(key, Path::parse_mod_style)?),
             "starts" => self.starts = Some(List::read(raw, key, errors)?),
             "events" => self.events = Some(List::read(raw, key, errors)?),
+            "repeatable" => self.repeatable = raw.flag(key)?,
             "enum" => self.set = Some(raw.parens(key, Set::read)?),
             _ => self.version = Some(raw.equals(key, <LitInt as Parse>::parse)?),
         }

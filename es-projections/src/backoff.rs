@@ -7,8 +7,6 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::Settings;
-
 /// Exponential back-off with full jitter: many daemons that lost one database do not come back in
 /// step.
 #[derive(Debug)]
@@ -19,10 +17,10 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(start: Duration, limit: Duration) -> Self {
         Self {
-            start: settings.backoff_start,
-            limit: settings.backoff_limit,
+            start,
+            limit,
             errors: 0,
         }
     }
@@ -34,9 +32,14 @@ impl Backoff {
 
     /// Waits, longer each time. `false` if it was told to stop.
     pub(crate) async fn pause(&mut self, stop: &CancellationToken) -> bool {
+        pause(self.next(), stop).await
+    }
+
+    /// How long to wait this time.
+    pub(crate) fn next(&mut self) -> Duration {
         let most = self.most();
         self.errors = self.errors.saturating_add(1);
-        pause(jitter(most), stop).await
+        jitter(most)
     }
 
     fn most(&self) -> Duration {
@@ -46,7 +49,7 @@ impl Backoff {
 }
 
 /// Waits for `time`. `false` if it was told to stop.
-pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
+async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         biased;
         () = stop.cancelled() => false,
@@ -66,9 +69,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_limit() {
-        let settings = Settings::default()
-            .with_backoff(Duration::from_millis(100), Duration::from_millis(350));
-        let mut backoff = Backoff::new(&settings);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
         let mut most = Vec::new();
 
         for errors in [0, 1, 2, 3, 200] {

@@ -1,37 +1,39 @@
-//! Fetch, decode, apply, commit: the only place where a checkpoint moves.
+//! One batch: read model, dead letters and checkpoint in one transaction. The only place where a
+//! checkpoint moves.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use es_core::{
-    Batch, BoxError, Chain, CheckpointError, Claim, EventSet, Filter, Position, Progress, Project,
-    ProjectionStore, Recorded,
+    Batch, BoxError, Chain, CheckpointError, Claim, DeadLetter, Failure, FailureKind, Lifecycle,
+    Position, Progress, ProjectionStore, Recorded,
 };
 use futures::FutureExt;
+use uuid::Uuid;
 
-use crate::{
-    Failure, FailureKind, Settings,
-    error::{Problem, StartError},
-};
+use crate::{error::Problem, target::Target};
 
-/// One projection and the store it writes to.
+/// One projection and the store it stands in.
 #[derive(Debug)]
-pub(crate) struct Batches<S, P> {
+pub(crate) struct Batches<S, T> {
     pub(crate) store: Arc<S>,
-    pub(crate) projection: P,
-    pub(crate) settings: Settings,
-    filter: Filter,
+    pub(crate) target: T,
 }
 
-/// A page of the log, decoded outside of any transaction.
+/// A part of the log and what is to be done about it.
 #[derive(Debug)]
-pub(crate) struct Page<E> {
-    pub(crate) events: Vec<Recorded<E>>,
-    /// Everything at or before it is in `events`, foreign or erased.
+pub(crate) struct Part<'a, E> {
+    pub(crate) events: &'a [Recorded<E>],
+    pub(crate) letters: &'a [DeadLetter],
     pub(crate) covered: Position,
-    /// There may be more.
-    pub(crate) full: bool,
-    /// The event after `events` that could not be decoded.
-    pub(crate) blocked: Option<Failure>,
+}
+
+// A derive would ask for `E: Copy`.
+impl<E> Copy for Part<'_, E> {}
+
+impl<E> Clone for Part<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
 /// Why a batch was not applied. The transaction is rolled back, unless it is in doubt.
@@ -47,108 +49,140 @@ impl From<CheckpointError> for Refused {
     }
 }
 
-impl<S: ProjectionStore, P: Project<S::Connection>> Batches<S, P> {
-    pub(crate) fn new(store: Arc<S>, projection: P, settings: Settings) -> Self {
-        let types = P::Event::EVENT_TYPES.iter().map(|event| event.name);
-        Self {
-            store,
-            projection,
-            settings,
-            filter: Filter::event_types(types),
-        }
-    }
-
-    /// Creates the read model.
-    pub(crate) async fn set_up(&self) -> Result<(), StartError> {
-        let projection = es_core::ProjectionId::of::<P>();
-        let store = |source| StartError::Store {
-            projection: projection.clone(),
-            source,
-        };
-        let mut batch = self.store.begin_set_up(&projection).await.map_err(store)?;
-        match self.projection.set_up(batch.connection()).await {
-            Ok(()) => batch.commit().await.map_err(store),
-            Err(source) => {
-                roll_back(batch).await;
-                Err(StartError::SetUp { projection, source })
-            }
-        }
-    }
-
-    pub(crate) async fn fetch(&self, after: Position) -> Result<Page<P::Event>, Problem> {
-        let limit = self.settings.batch_events.max(1);
-        let page = self.store.read_log(&self.filter, after, limit).await?;
-        let full = page.events.len() >= limit as usize;
-        let mut events = Vec::with_capacity(page.events.len());
-        let mut covered = page.covered;
-        let mut passed = after;
-        let mut blocked = None;
-        for record in page.events {
-            let position = record.position;
-            // There is nothing left to apply; who lists `StreamErased` is told by the tombstone.
-            if !record.is_erased() {
-                match record.decode() {
-                    Ok(event) => events.push(Recorded { event, record }),
-                    Err(error) => {
-                        blocked = Some(Failure::decode(&error).at(&record));
-                        covered = passed;
-                        break;
-                    }
-                }
-            }
-            passed = position;
-        }
-        Ok(Page {
-            events,
-            covered,
-            full,
-            blocked,
-        })
-    }
-
-    /// Applies `events` and moves the checkpoint to `covered`, in one transaction. `claim` follows.
+impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
+    /// Applies a part of the log and moves the checkpoint, in one transaction. `claim` follows.
     ///
     /// The stored checkpoint must be where `claim` says, so after an error that leaves the commit in
     /// doubt a new claim is needed, and nothing is applied twice.
     pub(crate) async fn apply(
         &self,
         claim: &mut Claim,
-        events: &[Recorded<P::Event>],
-        covered: Position,
+        part: Part<'_, T::Event>,
     ) -> Result<(), Refused> {
+        let emit = loud(claim, part.events);
+        if !part.events.is_empty() {
+            self.handled(self.target.before(part.events, &emit)).await?;
+        }
         let to = Progress {
-            position: covered,
-            anchor: events.last().map(|last| (position(last), id(last))),
+            position: part.covered,
+            anchor: part.events.last().map(anchor),
         };
-        let ttl = self.settings.lease_ttl;
-        let mut batch = self.store.begin_batch(claim, &to, ttl).await?;
-        if !events.is_empty()
-            && let Err(failure) = self.handle(batch.connection(), events).await
-        {
+        let mut batch = self.store.begin_batch(claim, &to).await?;
+        if let Err(refused) = self.write(&mut batch, part, &emit).await {
             roll_back(batch).await;
-            return Err(Refused::ByHandler(failure));
+            return Err(refused);
         }
         batch.commit().await?;
-        claim.position = covered;
+        claim.position = part.covered;
         Ok(())
     }
 
-    async fn handle(
+    async fn write(
         &self,
-        connection: &mut S::Connection,
-        events: &[Recorded<P::Event>],
-    ) -> Result<(), Failure> {
-        let handled = async { self.projection.project(connection, events).await };
-        match AssertUnwindSafe(handled).catch_unwind().await {
+        batch: &mut S::Batch,
+        part: Part<'_, T::Event>,
+        emit: &[&[Recorded<T::Event>]],
+    ) -> Result<(), Refused> {
+        if !part.events.is_empty() {
+            let inside = self.target.inside(batch.connection(), part.events, emit);
+            self.handled(inside).await?;
+        }
+        if !part.letters.is_empty() {
+            batch.put_letters(part.letters).await?;
+        }
+        Ok(())
+    }
+
+    /// Tries one parked event again, and takes its letter away if that works.
+    pub(crate) async fn apply_parked(
+        &self,
+        claim: &Claim,
+        event: &[Recorded<T::Event>; 1],
+    ) -> Result<(), Refused> {
+        let emit = loud(claim, event);
+        self.handled(self.target.before(event, &emit)).await?;
+        let mut batch = self.begin_in_place(claim).await?;
+        let written: Result<(), Refused> = async {
+            let inside = self.target.inside(batch.connection(), event, &emit);
+            self.handled(inside).await?;
+            let ids = [event[0].record.event_id];
+            batch
+                .remove_letters(&claim.shard.projection, Some(&ids))
+                .await?;
+            Ok(())
+        }
+        .await;
+        if let Err(refused) = written {
+            roll_back(batch).await;
+            return Err(refused);
+        }
+        Ok(batch.commit().await?)
+    }
+
+    /// Writes down what became of dead letters.
+    pub(crate) async fn note(&self, claim: &Claim, letters: &[DeadLetter]) -> Result<(), Problem> {
+        let mut batch = self.begin_in_place(claim).await?;
+        batch.put_letters(letters).await?;
+        Ok(batch.commit().await?)
+    }
+
+    /// Takes letters away whose events have no content any more.
+    pub(crate) async fn forget(&self, claim: &Claim, event_ids: &[Uuid]) -> Result<(), Problem> {
+        let mut batch = self.begin_in_place(claim).await?;
+        let projection = &claim.shard.projection;
+        batch.remove_letters(projection, Some(event_ids)).await?;
+        Ok(batch.commit().await?)
+    }
+
+    /// A batch that does not move the checkpoint but holds it.
+    async fn begin_in_place(&self, claim: &Claim) -> Result<S::Batch, CheckpointError> {
+        let here = Progress {
+            position: claim.position,
+            anchor: None,
+        };
+        self.store.begin_batch(claim, &here).await
+    }
+
+    async fn handled(
+        &self,
+        handler: impl Future<Output = Result<(), BoxError>>,
+    ) -> Result<(), Refused> {
+        match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::new(FailureKind::Handler, chain(&error))),
-            Err(panic) => Err(Failure::new(FailureKind::Panicked, panicked(&*panic))),
+            Ok(Err(error)) => {
+                let message = Chain(&*error).to_string();
+                Err(match self.store.is_transient(&*error) {
+                    true => Refused::ByStore(Problem::Unavailable(message)),
+                    false => Refused::ByHandler(Failure::new(FailureKind::Handler, message)),
+                })
+            }
+            Err(panic) => Err(Refused::ByHandler(Failure::new(
+                FailureKind::Panicked,
+                panicked(&*panic),
+            ))),
         }
     }
 }
 
-pub(crate) fn position<E>(event: &Recorded<E>) -> Position {
-    event.record.position
+/// The events whose effects are wanted, in runs: none of a rebuild, and none whose effects an earlier
+/// version has had.
+fn loud<'a, E>(claim: &Claim, events: &'a [Recorded<E>]) -> Vec<&'a [Recorded<E>]> {
+    if claim.lifecycle == Lifecycle::Rebuilding {
+        return Vec::new();
+    }
+    let is_loud = |event: &Recorded<E>| {
+        !claim
+            .silent
+            .cover(event.record.aggregate_id, event.record.position)
+    };
+    events
+        .chunk_by(|one, next| is_loud(one) == is_loud(next))
+        .filter(|run| run.first().is_some_and(is_loud))
+        .collect()
+}
+
+fn anchor<E>(event: &Recorded<E>) -> (Position, Uuid) {
+    (event.record.position, event.record.event_id)
 }
 
 /// What a panic said, if it was text.
@@ -158,14 +192,6 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", text.unwrap_or("without a message"))
-}
-
-fn id<E>(event: &Recorded<E>) -> uuid::Uuid {
-    event.record.event_id
-}
-
-fn chain(error: &BoxError) -> String {
-    Chain(&**error).to_string()
 }
 
 /// Dropping would roll back too; this frees the locks now.

@@ -52,33 +52,88 @@
 //!
 //! # When something fails
 //!
-//! - **The store does not answer**: the projection tries for ever, with growing pauses, each time
-//!   from the stored checkpoint. A commit whose acknowledgement was lost is not applied twice.
-//! - **Another daemon has the lease**: the projection waits and takes over when it ends.
-//! - **The handler fails**: its batch is rolled back and tried again; if that does not help, what
-//!   stands before the bad event is committed and the projection stops there. Others go on. A new
-//!   daemon starts at that event again, so repair the handler and restart.
-//! - **The handler panics, an event cannot be read, the checkpoint belongs to another log**: the same,
-//!   at once.
+//! - **The store does not answer**, also inside of a handler (a lost connection, a deadlock): the
+//!   projection tries for ever, with growing pauses, each time from the stored checkpoint. A commit whose
+//!   acknowledgement was lost is not applied twice.
+//! - **A daemon dies, or freezes**: another one takes its projections over within two seconds. One that
+//!   wakes up finds itself fenced and keeps nothing of its batch.
+//! - **The handler fails, or an event cannot be read**: the batch is rolled back and tried again; if that
+//!   does not help, what stands before the bad event is committed, and then the projection
+//!   [stops, parks the aggregate, or skips the event](OnFailure), as its [`Options`] say. Other
+//!   projections go on.
+//! - **The checkpoint belongs to another log**, as after a backup was restored: the projection stops.
 //!
-//! [`Status`] tells which of these it is, and [`Failure`] where and why.
+//! [`Status`] tells which of these it is, [`Failure`] where and why, [`Health`] whether anything is wrong.
+//!
+//! # When something is decided
+//!
+//! [`Projections`] pauses, resumes, resets, rewinds, divides, lists and retries dead letters, from any
+//! process. To build a read model anew without downtime, raise the version, let it have tables of its own,
+//! and start it beside the old one:
+//!
+//! 1. The new version reads the log from the start, without [effects](es_core::Project::emit), at or
+//!    below the place where the old one is.
+//! 2. When it has caught up it takes over: the old version stops, and effects go on exactly where it
+//!    stopped.
+//! 3. As soon as its read model is not older than the old one, [`activate`](es_core::Project::activate)
+//!    makes it the one that is served, in the transaction that makes it the active version.
+//!
+//! The way back is [`Projections::resume`] and [`Projections::promote`] of the old version, whose tables are
+//! still there.
+//!
+//! # Watching
+//!
+//! Batches are `tracing` spans. The program's `metrics` recorder gets `es_projection_events_total`,
+//! `es_projection_errors_total`, `es_projection_batch_seconds`, `es_projection_position`,
+//! `es_projection_head`, `es_projection_lag`, `es_projection_behind_seconds`, `es_projection_parked`,
+//! `es_projection_failed`, each by `projection`, and `es_projection_horizon_blocked_seconds`.
 
+mod ahead;
+mod assign;
 mod backoff;
 mod batch;
+mod board;
+mod change;
 mod daemon;
 mod error;
-mod lease;
+mod feed;
+mod handle;
+mod health;
+mod lifecycle;
+mod member;
+mod metrics;
+mod moment;
+mod node;
+mod parked;
 mod policy;
+mod projections;
+mod repair;
 mod runner;
 mod settings;
+mod signals;
 mod status;
+mod succession;
+mod target;
+mod token;
 mod turn;
+mod view;
 mod wait;
+mod work;
+
+pub use es_core::{Failure, FailureKind};
 
 pub use self::{
-    daemon::{Daemon, DaemonHandle},
-    error::{Failure, FailureKind, ShutdownError, StartError, WaitError},
-    settings::Settings,
-    status::{State, Status},
+    daemon::Daemon,
+    error::{ShutdownError, StartError, WaitError},
+    handle::DaemonHandle,
+    health::{Complaint, Health},
+    lifecycle::CommandError,
+    projections::Projections,
+    settings::{OnFailure, Options, Settings},
+    signals::told_to_stop,
+    status::{ShardStatus, State, Status},
+    target::External,
+    token::{Token, TokenError},
+    view::View,
     wait::Monitor,
 };

@@ -1,94 +1,180 @@
-//! What a failing handler means: try again, then find the event and stop there.
+//! What a failing handler means: try again, then find the event, then do with it what was agreed.
 
-use es_core::{Claim, Position, Project, ProjectionStore, Recorded};
+use es_core::{Claim, DeadLetter, Failure, FailureKind, Position, ProjectionStore, Recorded};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Failure, FailureKind,
     backoff::Backoff,
-    batch::{Batches, Refused, position},
+    batch::{Batches, Part, Refused},
+    board::ShardBoard,
     error::Problem,
-    status::Board,
+    target::Target,
+    work::{Sorter, Work},
 };
 
-/// Applies `events` up to `covered`. After an error of the handler it tries again, then in ever
-/// smaller parts, so that everything before the bad event is committed and the bad one is known.
-///
-/// Told to stop, it returns early with the checkpoint in `claim` short of `covered`.
-pub(crate) async fn apply<S: ProjectionStore, P: Project<S::Connection>>(
-    batches: &Batches<S, P>,
-    claim: &mut Claim,
-    events: &[Recorded<P::Event>],
-    covered: Position,
-    board: &Board,
-    stop: &CancellationToken,
-) -> Result<(), Problem> {
-    let mut backoff = Backoff::new(&batches.settings);
-    let mut retries = batches.settings.handler_retries;
-    loop {
-        match batches.apply(claim, events, covered).await {
-            Ok(()) => {
-                board.applied(events.len(), covered);
-                return Ok(());
-            }
-            Err(Refused::ByStore(problem)) => return Err(problem),
-            Err(Refused::ByHandler(failure)) => {
-                report(&failure, events, board);
-                let give_up = retries == 0 || failure.kind == FailureKind::Panicked;
-                match events {
-                    [event] if give_up => {
-                        return Err(Problem::Failed(failure.at(&event.record)));
+/// How far it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// All of it.
+    All,
+    /// The checkpoint in the claim is short of it: told to stop, or an event was put aside, so that what
+    /// comes after must be sorted again.
+    Part,
+}
+
+/// Applies work. After an error of the handler it tries again, then in ever smaller parts, so that
+/// everything before the bad event is committed and the bad one is known.
+pub(crate) struct Policy<'a, S, T> {
+    pub(crate) batches: &'a Batches<S, T>,
+    pub(crate) claim: &'a mut Claim,
+    pub(crate) sorter: &'a mut Sorter,
+    pub(crate) board: &'a ShardBoard,
+    pub(crate) backoff: Backoff,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
+    pub(crate) async fn apply(mut self, work: &Work<T::Event>) -> Result<Applied, Problem> {
+        let whole = Part {
+            events: &work.events,
+            letters: &work.letters,
+            covered: work.covered,
+        };
+        let mut retries = self.sorter.options.handler_retries;
+        loop {
+            match self.batch(whole).await {
+                Ok(()) => return Ok(Applied::All),
+                Err(Refused::ByStore(problem)) => return Err(problem),
+                Err(Refused::ByHandler(failure)) => {
+                    let give_up = retries == 0 || failure.kind == FailureKind::Panicked;
+                    match &work.events[..] {
+                        [event] if give_up => {
+                            return self.set_aside(event, failure, whole, work).await;
+                        }
+                        _ if give_up => return self.in_parts(whole, work).await,
+                        _ => {}
                     }
-                    _ if give_up => break,
-                    _ => {}
                 }
             }
-        }
-        retries -= 1;
-        if !backoff.pause(stop).await {
-            return Ok(());
+            retries -= 1;
+            if !self.backoff.pause(self.stop).await {
+                return Ok(Applied::Part);
+            }
         }
     }
-    in_parts(batches, claim, events, covered, board, stop).await
-}
 
-async fn in_parts<S: ProjectionStore, P: Project<S::Connection>>(
-    batches: &Batches<S, P>,
-    claim: &mut Claim,
-    events: &[Recorded<P::Event>],
-    covered: Position,
-    board: &Board,
-    stop: &CancellationToken,
-) -> Result<(), Problem> {
-    let mut rest = events;
-    let mut size = rest.len().div_ceil(2);
-    while !rest.is_empty() && !stop.is_cancelled() {
-        let (part, later) = rest.split_at(size.min(rest.len()));
-        let to = match part.last() {
-            Some(last) if !later.is_empty() => position(last),
-            _ => covered,
+    async fn in_parts(
+        &mut self,
+        whole: Part<'_, T::Event>,
+        work: &Work<T::Event>,
+    ) -> Result<Applied, Problem> {
+        let mut rest = whole;
+        let mut size = rest.events.len().div_ceil(2);
+        while !rest.events.is_empty() {
+            if self.stop.is_cancelled() {
+                return Ok(Applied::Part);
+            }
+            let (part, later) = split(rest, size);
+            match (self.batch(part).await, part.events) {
+                (Ok(()), _) => rest = later,
+                (Err(Refused::ByStore(problem)), _) => return Err(problem),
+                (Err(Refused::ByHandler(failure)), [event]) => {
+                    return self.set_aside(event, failure, part, work).await;
+                }
+                (Err(Refused::ByHandler(_)), _) => size = part.events.len().div_ceil(2),
+            }
+        }
+        Ok(Applied::All)
+    }
+
+    async fn batch(&mut self, part: Part<'_, T::Event>) -> Result<(), Refused> {
+        let applied = self.batches.apply(self.claim, part).await;
+        match &applied {
+            Ok(()) => {
+                // First: whoever waits for the position may ask.
+                self.board.parked(self.sorter.parked.len());
+                self.board.applied(part.events.len(), part.covered);
+            }
+            Err(Refused::ByHandler(failure)) => {
+                self.board.error(&failure.message);
+                tracing::warn!(
+                    events = part.events.len(),
+                    after = self.claim.position.get(),
+                    error = %failure,
+                    "the handler failed; its batch was rolled back"
+                );
+            }
+            Err(Refused::ByStore(_)) => {}
+        }
+        applied
+    }
+
+    /// Nothing before the event is left to do. What comes after it must be sorted again, as it may be of
+    /// the same aggregate.
+    async fn set_aside(
+        &mut self,
+        event: &Recorded<T::Event>,
+        failure: Failure,
+        part: Part<'_, T::Event>,
+        work: &Work<T::Event>,
+    ) -> Result<Applied, Problem> {
+        let record = &event.record;
+        // What was learnt from later events is not stored, and will be learnt again.
+        self.sorter.parked = work.parked_before(record.position);
+        let failure = failure.at(record);
+        let policy = self.sorter.options.on_handler_error;
+        let attempts = self.sorter.options.handler_retries + 1;
+        let state = self.sorter.set_aside(record, policy, failure.clone());
+        let state = state.map_err(Problem::Failed)?;
+        tracing::error!(error = %failure, %state, "the event was put aside");
+        // Letters of events before it would otherwise be lost.
+        let before = part
+            .letters
+            .partition_point(|letter| letter.position < record.position);
+        let mut letters: Vec<DeadLetter> = part.letters[..before].to_vec();
+        letters.push(self.sorter.letter(record, state, failure, attempts));
+        let aside = Part {
+            events: &[],
+            letters: &letters,
+            covered: record.position,
         };
-        match (batches.apply(claim, part, to).await, part) {
-            (Ok(()), _) => {
-                board.applied(part.len(), to);
-                rest = later;
-            }
-            (Err(Refused::ByStore(problem)), _) => return Err(problem),
-            (Err(Refused::ByHandler(failure)), [event]) => {
-                return Err(Problem::Failed(failure.at(&event.record)));
-            }
-            (Err(Refused::ByHandler(_)), _) => size = part.len().div_ceil(2),
+        match self.batch(aside).await {
+            Ok(()) => Ok(Applied::Part),
+            Err(Refused::ByStore(problem)) => Err(problem),
+            Err(Refused::ByHandler(failure)) => Err(Problem::Failed(failure)),
         }
     }
-    Ok(())
 }
 
-fn report<E>(failure: &Failure, events: &[Recorded<E>], board: &Board) {
-    tracing::warn!(
-        events = events.len(),
-        after = events.first().map(|first| position(first).get()),
-        error = %failure,
-        "the handler failed; its batch was rolled back"
-    );
-    board.error(failure.message.clone());
+/// The first `size` events with the letters before the next one, and what comes after.
+fn split<'a, E>(part: Part<'a, E>, size: usize) -> (Part<'a, E>, Part<'a, E>) {
+    let (events, later) = part.events.split_at(size.min(part.events.len()));
+    let covered = match (events.last(), later.is_empty()) {
+        (Some(last), false) => last.record.position,
+        _ => part.covered,
+    };
+    let cut = part
+        .letters
+        .partition_point(|letter| letter.position <= covered);
+    let (letters, later_letters) = part.letters.split_at(cut);
+    let first = Part {
+        events,
+        letters,
+        covered,
+    };
+    let rest = Part {
+        events: later,
+        letters: later_letters,
+        covered: part.covered,
+    };
+    (first, rest)
+}
+
+/// Where a part ends that has no more events of its own.
+pub(crate) fn nothing<E>(covered: Position) -> Part<'static, E> {
+    Part {
+        events: &[],
+        letters: &[],
+        covered,
+    }
 }

@@ -1,144 +1,250 @@
-//! One projection's life: wait for the lease, take turns, give the lease back.
+//! One shard's life on this node: wait for the order to run, take the right to, take turns.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use es_core::{
-    Chain, CheckpointError, Claim, EventSet, Project, ProjectionId, ProjectionStore, ReadError,
+    Chain, Claim, EventSet, Failure, FailureKind, Lifecycle, Marks, Position, ProjectionStore,
+    Shard,
 };
 use futures::FutureExt;
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    Failure, FailureKind, State,
-    backoff::{Backoff, pause},
+    Options,
+    backoff::Backoff,
     batch::{Batches, panicked},
+    board::ShardBoard,
+    change,
     error::Problem,
-    lease::Lease,
-    status::Board,
+    feed::Feed,
+    lifecycle,
+    status::State,
+    target::Target,
     turn::Turn,
 };
 
-/// Runs one projection until it fails or is told to stop.
-pub(crate) struct Runner<S, P> {
-    pub(crate) batches: Arc<Batches<S, P>>,
-    /// Outside of the turns, so that it is given back after a panic too.
-    pub(crate) lease: Lease<S>,
-    pub(crate) board: Board,
-    /// Only looked at between batches and in pauses: a batch in hand is always finished.
-    pub(crate) stop: CancellationToken,
-    pub(crate) backoff: Backoff,
+/// What the node wants of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Another node runs it, or nobody is meant to. If the database believes that this one does, under
+    /// this epoch, it is given back.
+    Rest { stray: Option<i64> },
+    /// Run it. Claims with a lower epoch are no longer good.
+    Run { epoch: i64 },
 }
 
-impl<S: ProjectionStore + 'static, P: Project<S::Connection>> Runner<S, P> {
-    pub(crate) fn new(
-        batches: Arc<Batches<S, P>>,
-        owner: Uuid,
-        board: Board,
-        stop: CancellationToken,
-    ) -> Self {
-        let types = P::Event::EVENT_TYPES.iter().map(|event| event.name);
-        Self {
-            lease: Lease {
-                store: Arc::clone(&batches.store),
-                projection: ProjectionId::of::<P>(),
-                event_types: types.collect(),
-                owner,
-                ttl: batches.settings.lease_ttl,
-                held: None,
-            },
-            board,
-            stop,
-            backoff: Backoff::new(&batches.settings),
-            batches,
-        }
+impl Order {
+    /// Whether a claim may go on.
+    pub(crate) fn lets(self, claim: &Claim) -> bool {
+        matches!(self, Self::Run { epoch } if epoch <= claim.epoch)
     }
+}
 
-    /// Never panics and always says its last word on the board, so nobody waits for ever.
+/// What all runners of a daemon share.
+#[derive(Debug)]
+pub(crate) struct Common<S> {
+    pub(crate) store: Arc<S>,
+    pub(crate) feed: Arc<Feed<S>>,
+    pub(crate) node: Uuid,
+    pub(crate) node_name: String,
+    pub(crate) lease_ttl: Duration,
+    pub(crate) backoff: (Duration, Duration),
+    /// Wakes the node: something has changed that it should look at.
+    pub(crate) nudge: Arc<Notify>,
+    /// Only looked at between batches and in pauses: a batch in hand is always finished.
+    pub(crate) stop: CancellationToken,
+}
+
+impl<S> Common<S> {
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.backoff.0, self.backoff.1)
+    }
+}
+
+/// Runs one shard until it is told to stop.
+pub(crate) struct Runner<S, T> {
+    pub(crate) common: Arc<Common<S>>,
+    pub(crate) batches: Arc<Batches<S, T>>,
+    pub(crate) options: Arc<Options>,
+    pub(crate) shard: Shard,
+    pub(crate) board: ShardBoard,
+    pub(crate) orders: watch::Receiver<Order>,
+    /// The daemon stops, or the shard is no more.
+    pub(crate) stop: CancellationToken,
+    pub(crate) backoff: Backoff,
+    /// Given back at the end, also after a panic.
+    pub(crate) held: Option<Claim>,
+}
+
+impl<S: ProjectionStore + 'static, T: Target<S>> Runner<S, T> {
     pub(crate) async fn run(mut self) {
-        let ended = AssertUnwindSafe(self.take_turns()).catch_unwind().await;
-        let ended = ended
-            .unwrap_or_else(|panic| Err(Failure::new(FailureKind::Panicked, panicked(&*panic))));
-        self.lease.release().await;
-        match ended {
-            Ok(()) => {
-                tracing::info!("projection stopped");
-                self.board.state(State::Stopped);
-            }
-            Err(failure) => {
-                tracing::error!(error = %failure, "projection failed");
-                self.board.failed(failure);
-            }
+        while self.ordered().await {
+            let turn = AssertUnwindSafe(self.turn()).catch_unwind().await;
+            let turn = turn.unwrap_or_else(|panic| {
+                Err(Problem::Failed(Failure::new(
+                    FailureKind::Panicked,
+                    panicked(&*panic),
+                )))
+            });
+            self.end(turn).await;
+            self.board.rests();
         }
     }
 
-    /// A turn is the time between getting the lease and losing it.
-    async fn take_turns(&mut self) -> Result<(), Failure> {
-        while let Some(claim) = self.acquire().await? {
-            match Turn::new(self, claim).run().await {
-                Ok(()) => break,
-                Err(Problem::Failed(failure)) => return Err(failure),
-                Err(Problem::Fenced) => {
-                    tracing::warn!(
-                        "another runner has taken over; nothing of the last batch was kept"
-                    );
-                    self.lease.lost();
-                    self.backoff.pause(&self.stop).await;
+    /// Waits for the order to run. `false` if it was told to stop.
+    async fn ordered(&mut self) -> bool {
+        loop {
+            if self.stop.is_cancelled() {
+                return false;
+            }
+            let order = *self.orders.borrow_and_update();
+            match order {
+                Order::Run { .. } => return true,
+                Order::Rest { stray: Some(epoch) } => self.give_back(epoch).await,
+                Order::Rest { stray: None } => {}
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return false,
+                changed = self.orders.changed() => if changed.is_err() {
+                    return false;
                 }
-                Err(Problem::Unavailable(message)) => self.wait_for_store(message).await,
             }
         }
-        Ok(())
     }
 
-    /// Waits for the lease. `None` if it was told to stop.
-    async fn acquire(&mut self) -> Result<Option<Claim>, Failure> {
-        let mut waited = false;
-        while !self.stop.is_cancelled() {
-            match self.lease.claim().await {
-                Ok(claim) => {
-                    let (position, epoch) = (claim.position.get(), claim.epoch);
-                    tracing::info!(position, epoch, "lease taken");
-                    return Ok(Some(claim));
-                }
-                Err(CheckpointError::Held { owner, .. }) => {
-                    if !waited {
-                        tracing::warn!(%owner, "lease denied; waiting for its end");
-                    }
-                    waited = true;
-                    self.stand_by().await;
-                }
-                Err(error) => match Problem::from(error) {
-                    Problem::Failed(failure) => return Err(failure),
-                    Problem::Fenced => self.stand_by().await,
-                    Problem::Unavailable(message) => self.wait_for_store(message).await,
-                },
-            }
-        }
-        Ok(None)
+    /// What was acquired without this runner's knowing, as when the answer was lost.
+    async fn give_back(&mut self, epoch: i64) {
+        self.held = Some(Claim {
+            shard: self.shard.clone(),
+            shards: 1,
+            owner: self.common.node,
+            epoch,
+            position: Position::START,
+            lifecycle: Lifecycle::Running,
+            active: false,
+            applied: Marks::default(),
+            silent: Marks::default(),
+        });
+        self.release().await;
     }
 
-    /// Another daemon runs the projection: show how far that one is.
-    async fn stand_by(&self) {
-        self.board.state(State::WaitingForLease);
-        if let Err(error) = self.look().await {
-            self.board.error(Chain(&error).to_string());
-        }
-        pause(self.batches.settings.lease_retry, &self.stop).await;
-    }
-
-    async fn look(&self) -> Result<(), ReadError> {
+    /// From getting the right to run to losing it.
+    async fn turn(&mut self) -> Result<(), Problem> {
+        let types: Vec<_> = T::Event::EVENT_TYPES
+            .iter()
+            .map(|event| event.name)
+            .collect();
         let store = &self.batches.store;
-        if let Some(checkpoint) = store.checkpoint(&self.lease.projection).await? {
-            self.board.reached(checkpoint.position);
-        }
-        self.board.head(store.settled().await?);
-        Ok(())
+        let claim = store.acquire(&self.shard, &types, self.common.node).await?;
+        let (position, epoch) = (claim.position.get(), claim.epoch);
+        tracing::info!(shard = self.shard.index, position, epoch, "lease taken");
+        self.held = Some(claim.clone());
+        self.board.owner(&self.common.node_name);
+        Turn::new(self, claim).run().await
     }
 
-    async fn wait_for_store(&mut self, message: String) {
-        tracing::warn!(error = %message, "the store failed; trying again from the stored checkpoint");
-        self.board.error(message);
-        self.backoff.pause(&self.stop).await;
+    async fn end(&mut self, turn: Result<(), Problem>) {
+        match turn {
+            Ok(()) => {
+                self.release().await;
+                tracing::info!(shard = self.shard.index, "gave the lease back");
+            }
+            Err(Problem::Restart) => {
+                self.held = None;
+                self.common.nudge.notify_one();
+            }
+            Err(Problem::Fenced(message)) => {
+                tracing::warn!(
+                    shard = self.shard.index,
+                    reason = %message,
+                    "fenced or lease denied; nothing of the last batch was kept"
+                );
+                self.held = None;
+                self.board.state(State::StandingBy);
+                self.common.nudge.notify_one();
+                self.rest(self.common.lease_ttl / 20).await;
+            }
+            Err(Problem::Unavailable(message)) => {
+                tracing::warn!(
+                    error = %message,
+                    "the store failed; trying again from the stored checkpoint"
+                );
+                self.board.error(&message);
+                self.backoff.pause(&self.stop).await;
+            }
+            Err(Problem::Failed(failure)) => self.fail(failure).await,
+        }
+    }
+
+    /// A new order, or some time, or the end.
+    pub(crate) async fn rest(&mut self, time: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            _ = self.orders.changed() => {}
+            () = sleep(time) => {}
+        }
+    }
+
+    /// Writes the failure down, so that no other node fails at the same place.
+    async fn fail(&mut self, failure: Failure) {
+        tracing::error!(error = %failure, shard = self.shard.index, "projection failed");
+        self.board.failed(failure.clone());
+        let Some(claim) = self.held.take() else {
+            // Not even acquired: the checkpoint does not fit. Somebody has to act.
+            self.write_down(None, failure).await;
+            return;
+        };
+        self.write_down(Some(claim.epoch), failure).await;
+    }
+
+    async fn write_down(&mut self, epoch: Option<i64>, failure: Failure) {
+        while !self.stop.is_cancelled() {
+            let failure = failure.clone();
+            let written =
+                change::change(&*self.batches.store, &self.shard.projection, |standings| {
+                    let row = standings.iter().find(|row| row.shard == self.shard);
+                    let now = row.map_or(0, |row| row.epoch);
+                    Ok(lifecycle::fail(
+                        standings,
+                        &self.shard,
+                        epoch.unwrap_or(now),
+                        failure,
+                    ))
+                });
+            match written.await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "could not write the failure down");
+                    if !self.backoff.pause(&self.stop).await {
+                        return;
+                    }
+                }
+            }
+        }
+        self.common.nudge.notify_one();
+        // What the order says is older than the failure.
+        self.rest(self.common.lease_ttl / 2).await;
+    }
+
+    /// Gives it back. If that fails it ends with the node.
+    async fn release(&mut self) {
+        let Some(claim) = self.held.take() else {
+            return;
+        };
+        let released = AssertUnwindSafe(self.batches.store.release(&claim)).catch_unwind();
+        match released.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                error = %Chain(&error),
+                "could not give the lease back; it ends with this node"
+            ),
+            Err(_) => tracing::error!("the store panicked while the lease was given back"),
+        }
     }
 }

@@ -1,46 +1,62 @@
 //! How a projection is doing.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use es_core::{Position, ProjectionId};
-use tokio::sync::watch;
+use es_core::{Blocker, Failure, Lifecycle, Position, ProjectionId};
 
-use crate::Failure;
-
-/// How a projection is doing, at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a projection is doing, at one moment, as this daemon sees it.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
     /// The projection.
     pub projection: ProjectionId,
-    /// What it is doing.
+    /// What it is doing; with several shards, the least advanced of them.
     pub state: State,
+    /// Whether its read model is the one that is served.
+    pub active: bool,
     /// Every event at or before it that the projection wants is in the read model. It may be ahead
     /// of the stored checkpoint while only foreign events come in.
     pub position: Position,
-    /// How far the log was known to be settled when this was written.
+    /// How far the log was known to be settled.
     pub head: Position,
+    /// How old the oldest event is that it has not applied yet; nothing when it has seen everything, and
+    /// not known of what other nodes run.
+    pub behind: Option<Duration>,
     /// How many events this daemon has applied and seen committed since it started.
     pub events_applied: u64,
+    /// Events applied by this daemon per second, over the last seconds.
+    pub events_per_second: f64,
+    /// How long it will take to reach the head at the present speed, while it is catching up.
+    pub time_left: Option<Duration>,
+    /// How many aggregates are parked, as far as this daemon runs them.
+    pub parked: usize,
     /// The last error and its causes, until something works again.
     pub last_error: Option<String>,
-    /// Why it stopped, if its state is [`State::Failed`].
+    /// Why it has failed.
     pub failure: Option<Failure>,
+    /// The names of the nodes that run it, each once.
+    pub owners: Vec<String>,
+    /// Its parts.
+    pub shards: Vec<ShardStatus>,
+    /// The transaction that keeps readers from the end of the log, if any does.
+    pub blocker: Option<Blocker>,
+}
+
+/// How one part of a projection is doing.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ShardStatus {
+    /// Which part.
+    pub index: u32,
+    /// What it is doing.
+    pub state: State,
+    /// Where it is.
+    pub position: Position,
+    /// The name of the node that runs it.
+    pub owner: Option<String>,
 }
 
 impl Status {
-    pub(crate) fn new(projection: ProjectionId) -> Self {
-        Self {
-            projection,
-            state: State::Starting,
-            position: Position::START,
-            head: Position::START,
-            events_applied: 0,
-            last_error: None,
-            failure: None,
-        }
-    }
-
     /// How many events it may still have to apply: an upper bound, as positions have holes and other
     /// projections' events count.
     #[must_use]
@@ -64,6 +80,12 @@ impl fmt::Display for Status {
             f,
             "{projection}: {state} at {position} of {head}, {events_applied} events applied"
         )?;
+        if self.parked > 0 {
+            write!(f, ", {} aggregates parked", self.parked)?;
+        }
+        if let Some(left) = self.time_left {
+            write!(f, ", {} s left", left.as_secs())?;
+        }
         match &self.last_error {
             Some(error) => write!(f, "; {error}"),
             None => Ok(()),
@@ -75,95 +97,66 @@ impl fmt::Display for Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
+    /// It has stopped at a failure and waits to be [resumed](crate::Projections::resume).
+    Failed,
+    /// Somebody told it to wait.
+    Paused,
+    /// A newer version has taken its place.
+    Retired,
+    /// Somebody took it out of service.
+    Detached,
+    /// It runs inside the appends.
+    Inline,
     /// It has not reached its checkpoint yet.
     Starting,
-    /// Another daemon runs it. This one takes over when that one stops.
-    WaitingForLease,
+    /// Another node runs it. This one takes over when that one stops.
+    StandingBy,
+    /// It is built beside the version that is served.
+    Rebuilding,
     /// It applies events of the past.
     CatchingUp,
     /// It has seen everything and waits for more.
     Live,
-    /// It stopped at a failure.
-    Failed,
-    /// It was told to stop.
+    /// This daemon has stopped.
     Stopped,
 }
 
 impl State {
-    /// Whether it will not go on in this daemon.
+    /// Whether somebody must do something before it goes on, here or elsewhere.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Failed | Self::Stopped)
+        matches!(
+            self,
+            Self::Failed | Self::Paused | Self::Retired | Self::Detached | Self::Stopped
+        )
+    }
+
+    pub(crate) fn of(lifecycle: Lifecycle) -> Self {
+        match lifecycle {
+            Lifecycle::Paused => Self::Paused,
+            Lifecycle::Failed => Self::Failed,
+            Lifecycle::Retired => Self::Retired,
+            Lifecycle::Detached => Self::Detached,
+            Lifecycle::Inline => Self::Inline,
+            _ => Self::Starting,
+        }
     }
 }
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Retired => "retired",
+            Self::Detached => "detached",
+            Self::Inline => "inline",
             Self::Starting => "starting",
-            Self::WaitingForLease => "waiting for its lease",
+            Self::StandingBy => "standing by",
+            Self::Rebuilding => "rebuilding",
             Self::CatchingUp => "catching up",
             Self::Live => "live",
-            Self::Failed => "failed",
             Self::Stopped => "stopped",
         })
-    }
-}
-
-/// Where a runner says how it is doing. A watch channel: readers see the newest, and miss no end.
-#[derive(Debug)]
-pub(crate) struct Board(watch::Sender<Status>);
-
-impl Board {
-    pub(crate) fn new(projection: ProjectionId) -> (Self, watch::Receiver<Status>) {
-        let (sender, receiver) = watch::channel(Status::new(projection));
-        (Self(sender), receiver)
-    }
-
-    pub(crate) fn state(&self, state: State) {
-        self.0.send_if_modified(|status| {
-            let changed = status.state != state;
-            status.state = state;
-            changed
-        });
-    }
-
-    /// Everything up to `position` is in the read model.
-    pub(crate) fn reached(&self, position: Position) {
-        self.0.send_modify(|status| {
-            status.position = position;
-            status.head = status.head.max(position);
-        });
-    }
-
-    pub(crate) fn head(&self, head: Position) {
-        self.0.send_modify(|status| status.head = head);
-    }
-
-    pub(crate) fn applied(&self, events: usize, position: Position) {
-        self.0.send_modify(|status| {
-            status.events_applied += events as u64;
-            status.position = position;
-            status.head = status.head.max(position);
-            status.last_error = None;
-        });
-    }
-
-    pub(crate) fn works(&self) {
-        self.0
-            .send_if_modified(|status| status.last_error.take().is_some());
-    }
-
-    pub(crate) fn error(&self, message: String) {
-        self.0
-            .send_modify(|status| status.last_error = Some(message));
-    }
-
-    pub(crate) fn failed(&self, failure: Failure) {
-        self.0.send_modify(|status| {
-            status.state = State::Failed;
-            status.last_error = Some(failure.message.clone());
-            status.failure = Some(failure);
-        });
     }
 }

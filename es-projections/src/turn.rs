@@ -1,139 +1,202 @@
-//! A turn: from getting the lease to losing it. Catch up page by page, then follow.
+//! A turn: from getting the right to run a shard to losing it. Catch up page by page, then follow.
 
-use es_core::{Claim, Position, Project, ProjectionStore};
+use std::{collections::HashSet, sync::Arc};
+
+use es_core::{Claim, Lifecycle, Position, ProjectionStore};
 use tokio::time::{Duration, Instant};
+use tracing::Instrument;
 
-use crate::{State, batch::Page, error::Problem, policy, runner::Runner};
+use crate::{
+    ahead::Pages,
+    batch::Refused,
+    error::Problem,
+    metrics, parked,
+    policy::{Applied, Policy, nothing},
+    runner::Runner,
+    status::State,
+    succession::{self, Next},
+    target::Target,
+    work::{Sorter, Work},
+};
 
-/// How often to look at the end of the log while catching up.
-const LOOK: Duration = Duration::from_secs(1);
+/// The first page is small: nobody knows yet how large events are.
+const FIRST: u32 = 256;
+/// How long to wait for the version that is served before looking again how far it has come.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often to look whether people have done what only they can do.
+const BLOCKED: Duration = Duration::from_secs(1);
 
 /// Where a turn is.
-pub(crate) struct Turn<'a, S, P> {
-    runner: &'a mut Runner<S, P>,
+pub(crate) struct Turn<'a, S, T: Target<S>>
+where
+    S: ProjectionStore,
+{
+    runner: &'a mut Runner<S, T>,
     /// The stored checkpoint, and the right to move it.
     claim: Claim,
+    sorter: Sorter,
+    pages: Pages<S, T::Event>,
     /// How far the log has been read. Between the checkpoint and it are only foreign events.
     covered: Position,
-    /// When the lease must be renewed, unless a batch does it.
-    renew_at: Instant,
+    /// How many events to read at once.
+    size: u32,
     /// When a checkpoint that only passes foreign events may be written.
     write_at: Instant,
-    /// When to look at the end of the log again.
-    look_at: Instant,
 }
 
-/// The next page, read while the last one was applied, and the position it was read after.
-type Ahead<E> = Option<(Position, Result<Page<E>, Problem>)>;
-
-impl<'a, S: ProjectionStore + 'static, P: Project<S::Connection>> Turn<'a, S, P> {
-    pub(crate) fn new(runner: &'a mut Runner<S, P>, claim: Claim) -> Self {
-        let now = Instant::now();
+impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
+    pub(crate) fn new(runner: &'a mut Runner<S, T>, claim: Claim) -> Self {
+        let sorter = Sorter {
+            projection: claim.shard.projection.clone(),
+            index: claim.shard.index,
+            shards: claim.shards,
+            applied: claim.applied.clone(),
+            parked: Arc::new(HashSet::new()),
+            bound: None,
+            options: Arc::clone(&runner.options),
+        };
         Self {
             covered: claim.position,
+            sorter,
+            pages: Pages::new(Arc::clone(&runner.common.feed)),
+            size: FIRST.min(runner.options.batch_events),
+            write_at: Instant::now(),
             claim,
-            renew_at: now + runner.batches.settings.lease_ttl / 3,
-            write_at: now,
-            look_at: now,
             runner,
         }
     }
 
     /// Applies events until told to stop.
     pub(crate) async fn run(mut self) -> Result<(), Problem> {
-        self.runner.board.state(State::CatchingUp);
         self.runner.board.reached(self.covered);
-        let mut ahead = None;
-        while !self.runner.stop.is_cancelled() {
-            self.renew().await?;
-            let page = match ahead.take() {
-                Some((after, page)) if after == self.covered => page?,
-                _ => tokio::select! {
-                    biased;
-                    () = self.runner.stop.cancelled() => break,
-                    page = self.runner.batches.fetch(self.covered) => page?,
-                },
-            };
-            ahead = self.advance(page).await?;
-        }
-        self.write_checkpoint().await
-    }
-
-    /// Applies a page and reads the next one meanwhile; or waits, if there is no next one.
-    async fn advance(&mut self, page: Page<P::Event>) -> Result<Ahead<P::Event>, Problem> {
-        let mut ahead = None;
-        if page.events.is_empty() {
-            self.covered = page.covered;
-        } else {
-            ahead = self.apply(&page).await?;
-            if self.covered != page.covered {
-                return Ok(None); // It was told to stop in the middle of a failing page.
-            }
-        }
-        self.runner.board.reached(self.covered);
-        if let Some(failure) = page.blocked {
-            return Err(Problem::Failed(failure));
-        }
-        self.runner.backoff.reset();
-        self.runner.board.works();
-        if page.full {
-            self.catching_up().await?;
-        } else {
-            self.runner.board.state(State::Live);
-            self.runner.board.head(self.covered);
-            self.wait().await?;
-        }
-        Ok(ahead)
-    }
-
-    async fn apply(&mut self, page: &Page<P::Event>) -> Result<Ahead<P::Event>, Problem> {
+        self.runner.board.state(self.busy());
+        self.runner.board.turned();
         let Runner {
             batches,
             board,
             stop,
             ..
         } = &*self.runner;
-        let claim = &mut self.claim;
-        let started = Instant::now();
-        let applied = policy::apply(batches, claim, &page.events, page.covered, board, stop);
-        let read_ahead = async {
-            match page.full && page.blocked.is_none() {
-                true => Some((page.covered, batches.fetch(page.covered).await)),
-                false => None,
+        parked::retry(batches, &mut self.claim, &mut self.sorter, board, stop).await?;
+        while self.may_go_on() {
+            self.runner.board.turned();
+            self.runner.board.parked(self.sorter.parked.len());
+            if self.is_built_beside() && !self.may_read().await? {
+                continue;
             }
-        };
-        let (applied, ahead) = tokio::join!(applied, read_ahead);
-        self.follow(started);
-        applied?;
-        Ok(ahead)
-    }
-
-    async fn catching_up(&mut self) -> Result<(), Problem> {
-        self.runner.board.state(State::CatchingUp);
-        if Instant::now() >= self.look_at {
-            self.runner
-                .board
-                .head(self.runner.batches.store.settled().await?);
-            self.look_at = Instant::now() + LOOK;
+            let mut orders = self.runner.orders.clone();
+            let stop = self.runner.stop.clone();
+            let next = self.pages.next(self.covered, self.size, &mut self.sorter);
+            let work = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = orders.wait_for(|order| !order.lets(&self.claim)) => break,
+                work = next => work?,
+            };
+            self.advance(work).await?;
         }
-        Ok(())
+        self.write_checkpoint().await
     }
 
-    /// Waits for events, or until the checkpoint or the lease needs attention.
+    fn may_go_on(&self) -> bool {
+        !self.runner.stop.is_cancelled() && self.runner.orders.borrow().lets(&self.claim)
+    }
+
+    /// Applies a page and reads the next one meanwhile; or waits, if there is no next one.
+    async fn advance(&mut self, work: Work<T::Event>) -> Result<(), Problem> {
+        if work.is_empty() {
+            self.covered = work.covered;
+        } else if self.apply(&work).await? == Applied::Part {
+            self.pages.forget();
+            return Ok(());
+        }
+        self.runner.board.reached(self.covered);
+        if let Some(failure) = work.blocked {
+            self.write_checkpoint().await?;
+            return Err(Problem::Failed(failure));
+        }
+        self.runner.backoff.reset();
+        self.runner.board.works();
+        if self.is_built_beside() {
+            if !work.full {
+                // It has seen more of the log than the other version has, or not yet as much.
+                self.runner.rest(LOOK).await;
+            }
+            return Ok(());
+        }
+        self.take_the_stage().await?;
+        if work.full {
+            self.runner.board.state(self.busy());
+            return Ok(());
+        }
+        self.runner.board.oldest(None);
+        self.runner.board.state(State::Live);
+        self.wait().await
+    }
+
+    async fn apply(&mut self, work: &Work<T::Event>) -> Result<Applied, Problem> {
+        if work.full && work.blocked.is_none() {
+            self.pages.begin(work.covered, self.size, &self.sorter);
+        }
+        let oldest = work.events.first().map(|event| event.record.created_at);
+        self.runner.board.oldest(oldest);
+        let started = Instant::now();
+        let policy = Policy {
+            batches: &self.runner.batches,
+            claim: &mut self.claim,
+            sorter: &mut self.sorter,
+            board: &self.runner.board,
+            backoff: self.runner.common.backoff(),
+            stop: &self.runner.stop,
+        };
+        let span = tracing::debug_span!(
+            "batch",
+            events = work.events.len(),
+            after = self.covered.get(),
+            covered = work.covered.get(),
+        );
+        let applied = policy.apply(work).instrument(span).await;
+        self.covered = self.claim.position;
+        let applied = applied?;
+        metrics::batch(&self.claim.shard.projection, started.elapsed());
+        self.resize(work, started.elapsed());
+        Ok(applied)
+    }
+
+    /// Batches that take long get smaller, quick ones larger, as far as the content allows.
+    fn resize(&mut self, work: &Work<T::Event>, time: Duration) {
+        let options = &self.runner.options;
+        if time > options.batch_time {
+            self.size = (self.size / 2).max(1);
+        } else if work.full && time < options.batch_time / 2 {
+            self.size = self.size.saturating_mul(2);
+        }
+        let events = work.events.len().max(1);
+        let each = (work.bytes / events).max(1);
+        let fit = u32::try_from(options.batch_bytes / each).unwrap_or(u32::MAX);
+        self.size = self.size.min(options.batch_events).min(fit.max(1)).max(1);
+    }
+
+    /// Waits for events, or until the checkpoint needs attention.
     async fn wait(&mut self) -> Result<(), Problem> {
-        let settings = &self.runner.batches.settings;
+        let options = &self.runner.options;
         let unwritten = self.covered.get().saturating_sub(self.claim.position.get());
-        if unwritten >= settings.checkpoint_positions || Instant::now() >= self.write_at {
+        if unwritten >= options.checkpoint_positions || Instant::now() >= self.write_at {
             self.write_checkpoint().await?;
         }
+        // The loop comes round from time to time, so that one that stands still can be told.
+        let round = Instant::now() + self.runner.common.lease_ttl;
         let attention = match self.covered == self.claim.position {
-            true => self.renew_at,
-            false => self.renew_at.min(self.write_at),
+            true => round,
+            false => round.min(self.write_at),
         };
+        let mut orders = self.runner.orders.clone();
+        let stop = self.runner.stop.clone();
         tokio::select! {
             biased;
-            () = self.runner.stop.cancelled() => Ok(()),
-            woken = self.runner.batches.store.wait_for_events(self.covered) => Ok(woken?),
+            () = stop.cancelled() => Ok(()),
+            _ = orders.wait_for(|order| !order.lets(&self.claim)) => Ok(()),
+            waited = self.pages.wait(self.covered) => waited,
             () = tokio::time::sleep_until(attention) => Ok(()),
         }
     }
@@ -141,37 +204,66 @@ impl<'a, S: ProjectionStore + 'static, P: Project<S::Connection>> Turn<'a, S, P>
     /// Saves the next start from reading the foreign events again.
     async fn write_checkpoint(&mut self) -> Result<(), Problem> {
         if self.covered > self.claim.position {
-            let Runner {
-                batches,
-                board,
-                stop,
-                ..
-            } = &*self.runner;
-            let started = Instant::now();
-            policy::apply(batches, &mut self.claim, &[], self.covered, board, stop).await?;
-            self.write_at = Instant::now() + batches.settings.checkpoint_interval;
-            self.follow(started);
+            let part = nothing(self.covered);
+            match self.runner.batches.apply(&mut self.claim, part).await {
+                Ok(()) => {}
+                Err(Refused::ByStore(problem)) => return Err(problem),
+                Err(Refused::ByHandler(failure)) => return Err(Problem::Failed(failure)),
+            }
+            self.write_at = Instant::now() + self.runner.options.checkpoint_interval;
         }
         Ok(())
     }
 
-    /// A batch has moved the checkpoint and, when it began, renewed the lease.
-    fn follow(&mut self, started: Instant) {
-        self.covered = self.claim.position;
-        self.renew_at = started + self.runner.batches.settings.lease_ttl / 3;
+    fn is_built_beside(&self) -> bool {
+        self.claim.lifecycle == Lifecycle::Rebuilding
     }
 
-    async fn renew(&mut self) -> Result<(), Problem> {
-        if Instant::now() < self.renew_at {
+    fn busy(&self) -> State {
+        match self.is_built_beside() {
+            true => State::Rebuilding,
+            false => State::CatchingUp,
+        }
+    }
+
+    /// A version that is built beside another one stays at or below it, so that no effect is left out
+    /// when it takes over. `false` if it has to look again.
+    async fn may_read(&mut self) -> Result<bool, Problem> {
+        if self.sorter.bound.is_some_and(|bound| self.covered < bound) {
+            return Ok(true);
+        }
+        self.pages.forget();
+        self.write_checkpoint().await?;
+        let store = &*self.runner.batches.store;
+        match succession::next(store, &self.claim.shard.projection, self.covered).await? {
+            Next::Read(bound) => {
+                self.sorter.bound = Some(bound);
+                Ok(true)
+            }
+            Next::TookOver => Err(Problem::Restart),
+            Next::Blocked(reason) => {
+                self.runner.board.error(&reason);
+                self.runner.rest(BLOCKED).await;
+                Ok(false)
+            }
+            Next::Wait => {
+                self.runner.rest(LOOK).await;
+                Ok(false)
+            }
+        }
+    }
+
+    /// The version that has taken over becomes the one that is served once it is not older than what it
+    /// replaces.
+    async fn take_the_stage(&mut self) -> Result<(), Problem> {
+        if self.claim.active || self.covered < self.claim.silent.highest() {
             return Ok(());
         }
-        let started = Instant::now();
-        let claim = self.runner.lease.claim().await?;
-        if claim.position != self.claim.position {
-            self.covered = claim.position;
+        self.write_checkpoint().await?;
+        let batches = &self.runner.batches;
+        match succession::activate(batches, &self.claim.shard.projection).await? {
+            true => Err(Problem::Restart),
+            false => Ok(()),
         }
-        self.claim = claim;
-        self.renew_at = started + self.runner.batches.settings.lease_ttl / 3;
-        Ok(())
     }
 }

@@ -2,62 +2,193 @@
 
 use std::{sync::Arc, time::Duration};
 
-use es_core::Position;
-use tokio::sync::watch;
+use es_core::{Chain, Failure, FailureKind, Position, ProjectionId, ProjectionStore};
+use futures::future::BoxFuture;
+use tokio::time::{sleep, timeout};
 
-use crate::{Failure, FailureKind, State, Status, WaitError};
+use crate::{
+    Complaint, Health, State, Status, Token, WaitError,
+    board::{Board, Gate},
+    health::Pulse,
+};
+
+/// How often somebody who waits for what another node runs looks at its checkpoint.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Reads a daemon's statuses and waits for positions. Cheap to clone: give one to each request
 /// handler. It keeps nothing running.
 ///
 /// A projection is named by its name, or by name and version (`"room_occupancy v2"`). If a daemon
-/// runs several versions of one name, the bare name means the oldest: the one that serves while a
-/// newer one is built.
-#[derive(Debug, Clone)]
+/// runs several versions of one name, the bare name means the one that is served.
+#[derive(Clone)]
 pub struct Monitor {
-    statuses: Arc<[watch::Receiver<Status>]>,
+    boards: Arc<[Arc<Board>]>,
+    pulse: Arc<Pulse>,
+    checkpoints: Arc<dyn Checkpoints>,
+}
+
+impl std::fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Monitor").finish_non_exhaustive()
+    }
+}
+
+/// Any store, to look up what other nodes do, and what was decided.
+pub(crate) trait Checkpoints: Send + Sync {
+    /// `None` also if the store does not answer.
+    fn look_up<'a>(&'a self, projection: &'a ProjectionId) -> BoxFuture<'a, Option<Stands>>;
+}
+
+/// Where a projection stands in the database.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stands {
+    /// Of its slowest shard.
+    position: Position,
+    /// Whether every shard of it is meant to run.
+    runs: bool,
+}
+
+impl<S: ProjectionStore> Checkpoints for S {
+    fn look_up<'a>(&'a self, projection: &'a ProjectionId) -> BoxFuture<'a, Option<Stands>> {
+        Box::pin(async move {
+            let standings = match self.standings(Some(&projection.name)).await {
+                Ok(standings) => standings,
+                Err(error) => {
+                    tracing::debug!(error = %Chain(&error), "could not look up a checkpoint");
+                    return None;
+                }
+            };
+            let rows = || {
+                let rows = standings.iter();
+                rows.filter(|row| row.shard.projection == *projection)
+            };
+            Some(Stands {
+                position: rows().map(|row| row.position).min()?,
+                runs: rows().all(|row| row.lifecycle.is_running()),
+            })
+        })
+    }
 }
 
 impl Monitor {
-    pub(crate) fn new(statuses: Vec<watch::Receiver<Status>>) -> Self {
+    pub(crate) fn new(
+        boards: Vec<Arc<Board>>,
+        pulse: Arc<Pulse>,
+        checkpoints: Arc<dyn Checkpoints>,
+    ) -> Self {
         Self {
-            statuses: statuses.into(),
+            boards: boards.into(),
+            pulse,
+            checkpoints,
         }
     }
 
     /// How a projection is doing, or `None` if this daemon does not run it.
     #[must_use]
     pub fn status(&self, name: &str) -> Option<Status> {
-        self.find(name).map(|status| status.borrow().clone())
+        self.find(name).map(|board| board.status())
     }
 
     /// How all projections are doing, in the order they were given.
     #[must_use]
     pub fn statuses(&self) -> Vec<Status> {
-        self.statuses
-            .iter()
-            .map(|status| status.borrow().clone())
-            .collect()
+        self.boards.iter().map(|board| board.status()).collect()
+    }
+
+    /// Whether all is well, as of now: for a health check.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let statuses = self.statuses();
+        let mut complaints = self.pulse.complaints(&statuses);
+        for status in &statuses {
+            if let Some(failure) = &status.failure {
+                complaints.push(Complaint::Failed {
+                    projection: status.projection.clone(),
+                    message: failure.to_string(),
+                });
+            }
+        }
+        for board in &*self.boards {
+            for (shard, since) in board.standing_still(self.pulse.stall_after()) {
+                complaints.push(Complaint::StandsStill {
+                    projection: board.projection.clone(),
+                    shard,
+                    since,
+                });
+            }
+        }
+        Health { complaints }
     }
 
     /// Waits until every event at or before `position` that the projection wants is in its read
     /// model: read your own writes. Returns at once if it is so already. Dropping the future is safe.
+    /// It does not matter which node runs the projection.
     ///
     /// # Errors
     ///
-    /// [`WaitError`] if the projection is unknown, or failed or stopped before it got there.
+    /// [`WaitError`] if this daemon does not know the projection, or if it has failed, or was paused,
+    /// retired, detached or stopped before it got there.
     pub async fn wait_until(&self, name: &str, position: Position) -> Result<(), WaitError> {
-        let mut receiver = self.find(name).ok_or_else(|| self.unknown(name))?.clone();
-        let seen = receiver
-            .wait_for(|status| status.position >= position || status.state.is_final())
-            .await
-            .map(|status| status.clone());
-        // An error means that the runner is gone without a last word, as when its runtime ended.
-        let reached = seen.unwrap_or_else(|_| receiver.borrow().clone());
-        if reached.position >= position {
-            return Ok(());
+        loop {
+            let board = self.find(name).ok_or_else(|| self.unknown(name))?;
+            let Err(state) = self.reach(board, position).await else {
+                return Ok(());
+            };
+            if !self.has_hope(name, board, state).await {
+                return Err(missed(&board.status(), state, position));
+            }
+            sleep(LOOK).await;
         }
-        Err(missed(reached, position))
+    }
+
+    /// Waits for a position, or for a state in which it is not reached.
+    async fn reach(&self, board: &Board, position: Position) -> Result<(), State> {
+        let mut gates = board.watch();
+        let done = |gate: &Gate| {
+            gate.position >= position || gate.state.is_final() || gate.state == State::Inline
+        };
+        let moved = |gate: &Gate, elsewhere| (gate.state == State::StandingBy) != elsewhere;
+        let gate = loop {
+            // What other nodes do is only heard of now and then.
+            let elsewhere = gates.borrow().state == State::StandingBy;
+            let patience = if elsewhere { LOOK } else { Duration::MAX };
+            let changed = gates.wait_for(|gate| done(gate) || moved(gate, elsewhere));
+            let seen = timeout(patience, changed).await;
+            match seen.map(|gate| gate.map(|gate| gate.clone())) {
+                Ok(Ok(gate)) if done(&gate) => break gate,
+                Ok(Ok(_)) => {}
+                // The daemon is gone without a last word, as when its runtime ended.
+                Ok(Err(_)) => break board.watch().borrow().clone(),
+                Err(_) => {
+                    let stands = self.checkpoints.look_up(&board.projection).await;
+                    if stands.is_some_and(|stands| stands.position >= position) {
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        match gate.position >= position || gate.state == State::Inline {
+            true => Ok(()),
+            false => Err(gate.state),
+        }
+    }
+
+    /// Whether it may get there all the same, because this daemon does not know yet what was decided.
+    async fn has_hope(&self, name: &str, board: &Board, state: State) -> bool {
+        let heir = |other: &&Arc<Board>| {
+            other.projection.name == name
+                && other.projection != board.projection
+                && !other.status().state.is_final()
+        };
+        match state {
+            State::Stopped => false,
+            // The name will mean the version that takes its place.
+            State::Retired if self.boards.iter().any(|other| heir(&other)) => true,
+            _ => {
+                let stands = self.checkpoints.look_up(&board.projection).await;
+                stands.is_some_and(|stands| stands.runs)
+            }
+        }
     }
 
     /// As [`wait_until`](Self::wait_until), but not longer than `limit`.
@@ -71,7 +202,7 @@ impl Monitor {
         position: Position,
         limit: Duration,
     ) -> Result<(), WaitError> {
-        match tokio::time::timeout(limit, self.wait_until(name, position)).await {
+        match timeout(limit, self.wait_until(name, position)).await {
             Ok(result) => result,
             Err(_) => match self.status(name) {
                 None => Err(self.unknown(name)),
@@ -84,24 +215,39 @@ impl Monitor {
         }
     }
 
-    fn find(&self, name: &str) -> Option<&watch::Receiver<Status>> {
+    /// Waits for what a client must see, but not longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_until_within`](Self::wait_until_within).
+    pub async fn wait_for(
+        &self,
+        name: &str,
+        token: Token,
+        limit: Duration,
+    ) -> Result<(), WaitError> {
+        self.wait_until_within(name, token.position(), limit).await
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<Board>> {
         let full_name = self
-            .statuses
+            .boards
             .iter()
-            .find(|status| status.borrow().projection.to_string() == name);
+            .find(|board| board.projection.to_string() == name);
         full_name.or_else(|| {
-            self.statuses
+            let versions = self
+                .boards
                 .iter()
-                .filter(|status| status.borrow().projection.name == name)
-                .min_by_key(|status| status.borrow().projection.version)
+                .filter(|board| board.projection.name == name);
+            versions.min_by_key(|board| (!board.is_active(), board.projection.version))
         })
     }
 
     fn unknown(&self, name: &str) -> WaitError {
         let known: Vec<_> = self
-            .statuses
+            .boards
             .iter()
-            .map(|status| format!("`{}`", status.borrow().projection))
+            .map(|board| format!("`{}`", board.projection))
             .collect();
         WaitError::Unknown {
             name: name.to_owned(),
@@ -114,23 +260,25 @@ impl Monitor {
     }
 }
 
-fn missed(status: Status, position: Position) -> WaitError {
-    let projection = status.projection;
-    if status.state != State::Failed {
-        return WaitError::Stopped {
+fn missed(status: &Status, state: State, position: Position) -> WaitError {
+    let projection = status.projection.clone();
+    match state {
+        State::Failed => WaitError::Failed {
             projection,
             position,
-        };
-    }
-    let source = status.failure.unwrap_or_else(|| {
-        Failure::new(
-            FailureKind::Infrastructure,
-            status.last_error.unwrap_or_default(),
-        )
-    });
-    WaitError::Failed {
-        projection,
-        position,
-        source,
+            source: status.failure.clone().unwrap_or_else(|| {
+                let message = status.last_error.clone().unwrap_or_default();
+                Failure::new(FailureKind::Infrastructure, message)
+            }),
+        },
+        State::Stopped => WaitError::Stopped {
+            projection,
+            position,
+        },
+        state => WaitError::NotRunning {
+            projection,
+            position,
+            state,
+        },
     }
 }

@@ -8,7 +8,7 @@ use es_core::{
     BoxError, MemoryModels, MemoryStore, Position, Project, Projection, ProjectionId,
     ProjectionStore, Recorded,
 };
-use es_projections::{Daemon, FailureKind, StartError, State, WaitError};
+use es_projections::{Daemon, FailureKind, Options, Settings, StartError, State, WaitError};
 use support::{
     Bystander, Cues, Fault, Flaky, Foreign, Ledger, Noted, Op, Oracle, PATIENCE, Seen, foreign,
     note, settings, stream,
@@ -21,7 +21,7 @@ async fn catches_up_in_pages_then_follows() {
     note(&store, &a, 0..5).await;
     let past = note(&store, &b, 0..3).await;
 
-    let settings = settings().with_batch_events(3);
+    let settings = settings().with_options(Options::default().with_batch_events(3));
     let daemon = Daemon::new(store.clone())
         .settings(settings)
         .run(Oracle::default());
@@ -64,7 +64,7 @@ async fn a_restart_applies_nothing_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_daemons_share_the_work_and_hand_it_over() {
     let store = MemoryStore::new();
-    let settings = settings().with_batch_events(2);
+    let settings = settings().with_options(Options::default().with_batch_events(2));
     let mut daemons = Vec::new();
     for _ in 0..2 {
         let daemon = Daemon::new(store.clone()).settings(settings.clone());
@@ -87,13 +87,13 @@ async fn two_daemons_share_the_work_and_hand_it_over() {
         .map(|d| d.status("oracle").unwrap().state)
         .collect();
     assert!(
-        states.contains(&State::WaitingForLease),
+        states.contains(&State::StandingBy),
         "one must wait: {states:?}"
     );
 
     let waiting = states
         .iter()
-        .position(|state| *state == State::WaitingForLease)
+        .position(|state| *state == State::StandingBy)
         .unwrap();
     let standby = daemons.swap_remove(waiting);
     daemons.remove(0).shutdown().await.unwrap();
@@ -109,7 +109,8 @@ async fn two_daemons_share_the_work_and_hand_it_over() {
 async fn foreign_events_satisfy_a_wait_without_a_write() {
     let store = Flaky::default();
     let hour = Duration::from_secs(3600);
-    let settings = settings().with_checkpoint_every(hour, 1_000_000);
+    let settings =
+        settings().with_options(Options::default().with_checkpoint_every(hour, 1_000_000));
     let daemon = Daemon::new(store.clone())
         .settings(settings)
         .run(Oracle::default());
@@ -125,11 +126,8 @@ async fn foreign_events_satisfy_a_wait_without_a_write() {
     assert!(writes <= 1, "wrote the checkpoint {writes} times");
     daemon.shutdown().await.unwrap();
     let oracle = ProjectionId::new("oracle", 1);
-    let checkpoint = store.checkpoint(&oracle).await.unwrap().unwrap();
-    assert_eq!(
-        checkpoint.position, last,
-        "the shutdown saves what was read"
-    );
+    let checkpoint = store.checkpoint(&oracle).await.unwrap();
+    assert_eq!(checkpoint, Some(last), "the shutdown saves what was read");
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +149,7 @@ async fn foreign_events_are_checkpointed_in_time() {
         .checkpoint(&ProjectionId::new("oracle", 1))
         .await
         .unwrap();
-    assert_eq!(checkpoint.unwrap().position, second.position);
+    assert_eq!(checkpoint, Some(second.position));
 }
 
 #[tokio::test]
@@ -163,14 +161,11 @@ async fn an_idle_projection_keeps_its_lease() {
         .run(Oracle::default());
     let daemon = daemon.start().await.unwrap();
 
-    store.counted(Op::Acquire, 3).await;
+    store.counted(Op::Beat, 20).await; // Five times as long as the lease.
 
-    let checkpoint = store
-        .checkpoint(&ProjectionId::new("oracle", 1))
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(checkpoint.owner.is_some(), "{checkpoint:?}");
+    let standings = store.standings(Some("oracle")).await.unwrap();
+    assert!(standings[0].owner.is_some(), "{standings:?}");
+    assert_eq!(store.count(Op::Acquire), 1);
     daemon.shutdown().await.unwrap();
 }
 
@@ -334,7 +329,7 @@ async fn a_failed_set_up_starts_nothing_and_leaves_nothing() {
         .checkpoint(&ProjectionId::new("bystander", 1))
         .await
         .unwrap();
-    assert_eq!(bystander, None);
+    assert_eq!(bystander, Some(Position::START), "known, and not run");
 }
 
 mod grown {
@@ -413,7 +408,7 @@ async fn a_diverged_checkpoint_stops_the_projection() {
     daemon.shutdown().await.unwrap_err();
 }
 
-/// A daemon that asks for the lease once in an hour: it must get it the first time.
-fn no_patience() -> es_projections::Settings {
-    settings().with_lease_retry(Duration::from_secs(3600))
+/// A daemon that looks once in a quarter of an hour: it must get the lease the first time.
+fn no_patience() -> Settings {
+    settings().with_lease_ttl(Duration::from_secs(3600))
 }

@@ -8,7 +8,7 @@ use es_core::{
     BoxError, EventStore, MemoryModels, MemoryStore, Project, Projection, ProjectionId,
     ProjectionStore, Recorded, StreamErased,
 };
-use es_projections::Daemon;
+use es_projections::{Daemon, Options};
 use support::{Bystander, Noted, Seen, damaged, note, settings, stream};
 use uuid::Uuid;
 
@@ -64,7 +64,7 @@ async fn a_projection_forgets_when_told_and_a_rebuild_arrives_at_the_same() {
     note(&store, &erased, [1, 2]).await;
     note(&store, &kept, [3]).await;
     let past = note(&store, &erased, [4]).await;
-    let settings = settings().with_batch_events(2);
+    let settings = settings().with_options(Options::default().with_batch_events(2));
     let daemon = Daemon::new(store.clone()).settings(settings.clone());
     let daemon = daemon.run(Notebook).start().await.unwrap();
     daemon.wait_until("notebook", past.position).await.unwrap();
@@ -97,7 +97,7 @@ async fn erased_events_count_as_covered() {
     let erased = stream();
     note(&store, &erased, 0..10).await;
     let told = store.erase(&erased, &tombstone()).await.unwrap();
-    let settings = settings().with_batch_events(3);
+    let settings = settings().with_options(Options::default().with_batch_events(3));
     let daemon = Daemon::new(store.clone()).settings(settings);
     let daemon = daemon.run(Bystander).start().await.unwrap();
 
@@ -107,10 +107,7 @@ async fn erased_events_count_as_covered() {
 
     let id = ProjectionId::new("bystander", 1);
     let held = store.checkpoint(&id).await.unwrap().unwrap();
-    assert_eq!(
-        held.position, told.position,
-        "written when it was shut down"
-    );
+    assert_eq!(held, told.position, "written when it was shut down");
 }
 
 /// An event that cannot be read behind erased ones stops the projection there and not before.

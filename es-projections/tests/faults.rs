@@ -4,16 +4,16 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use es_core::{EventStore, MemoryStore, Position, ProjectionId, ProjectionStore};
-use es_projections::{Daemon, FailureKind, Settings, State, WaitError};
+use es_core::{EventStore, Lifecycle, MemoryStore, Position, ProjectionStore};
+use es_projections::{Daemon, FailureKind, Options, Settings, State, WaitError};
 use support::{
     Bystander, Cues, Fault, Flaky, Gate, Ledger, Op, Oracle, PATIENCE, Seen, damaged, note,
     settings, stream,
 };
 
-/// Asks for the lease once in an hour: it must get it the first time.
+/// Looks once in a quarter of an hour: it must get the lease the first time.
 fn no_patience() -> Settings {
-    settings().with_lease_retry(Duration::from_secs(3600))
+    settings().with_lease_ttl(Duration::from_secs(3600))
 }
 
 #[tokio::test]
@@ -89,7 +89,8 @@ async fn poison_at_either_end_of_a_batch_is_found() {
         let appended = note(&store, &stream(), 0..7).await;
         let cues = Cues::default();
         cues.fail_at(bad);
-        let daemon = Daemon::new(store.clone()).settings(settings().with_handler_retries(0));
+        let daemon = Daemon::new(store.clone())
+            .settings(settings().with_options(Options::default().with_handler_retries(0)));
         let daemon = daemon.run(Oracle(cues)).start().await.unwrap();
 
         daemon
@@ -184,9 +185,10 @@ async fn a_panic_in_the_store_does_not_hang_the_waiters() {
 
     let failure = daemon.status("oracle").unwrap().failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Panicked);
-    let oracle = ProjectionId::new("oracle", 1);
-    let checkpoint = store.checkpoint(&oracle).await.unwrap().unwrap();
-    assert_eq!(checkpoint.owner, None, "the lease must be free");
+    daemon.shutdown().await.unwrap_err();
+    let standings = store.standings(Some("oracle")).await.unwrap();
+    assert_eq!(standings[0].owner, None, "the lease must be free");
+    assert_eq!(standings[0].lifecycle, Lifecycle::Failed);
 }
 
 #[tokio::test]
@@ -234,7 +236,7 @@ async fn a_failing_store_costs_time_and_nothing_else() {
             let store = Flaky::with(chosen.chain([(Op::Commit, Fault::After)]));
             let stream = stream();
             let mut appended = note(&store, &stream, 0..10).await;
-            let settings = settings().with_batch_events(2);
+            let settings = settings().with_options(Options::default().with_batch_events(2));
             let daemon = Daemon::new(store.clone()).settings(settings);
             let daemon = daemon.run(Oracle::default()).start().await.unwrap();
 
@@ -304,12 +306,16 @@ async fn a_frozen_owner_is_fenced() {
     let frozen = Daemon::new(frozen_store.clone()).settings(short.clone());
     let frozen = frozen.run(Oracle::default()).start().await.unwrap();
     gate.entered().await;
+    let asleep = Arc::new(Gate::new());
+    frozen_store.cue(Op::Beat, Fault::Late(asleep.clone()));
+    asleep.entered().await;
 
     let other = Daemon::new(store.clone())
         .settings(short)
         .run(Oracle::default());
     let other = other.start().await.unwrap();
     other.wait_until("oracle", appended.position).await.unwrap();
+    asleep.open();
     gate.open();
     frozen
         .wait_until("oracle", appended.position)

@@ -6,7 +6,7 @@ use es_core::{
     Appended, BoxError, Event, EventStore, ExpectedVersion, NewEvent, Position, Project,
     Projection, Recorded, StreamId,
 };
-use es_projections::{Daemon, DaemonHandle, FailureKind, Settings, State};
+use es_projections::{Daemon, DaemonHandle, FailureKind, Options, Settings, State};
 use es_sqlx::SqliteStore;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, SqliteConnection};
@@ -67,7 +67,9 @@ async fn catches_up_follows_and_restarts() {
     note(&log.store, &stream, 0..25).await;
 
     for round in 0..3 {
-        let daemon = log.daemon(settings().with_batch_events(10)).await;
+        let daemon = log
+            .daemon(settings().with_options(Options::default().with_batch_events(10)))
+            .await;
         let appended = note(&log.store, &stream, [round]).await;
         daemon
             .wait_until("oracle", appended.position)
@@ -82,8 +84,12 @@ async fn catches_up_follows_and_restarts() {
 async fn two_processes_apply_each_event_once() {
     let log = Log::new().await;
     let other = log.again().await;
-    let first = log.daemon(settings().with_batch_events(3)).await;
-    let second = other.daemon(settings().with_batch_events(3)).await;
+    let first = log
+        .daemon(settings().with_options(Options::default().with_batch_events(3)))
+        .await;
+    let second = other
+        .daemon(settings().with_options(Options::default().with_batch_events(3)))
+        .await;
 
     let streams = [stream(), stream(), stream()];
     let mut last = Position::START;
@@ -114,11 +120,12 @@ async fn an_owner_that_lost_its_lease_stops_and_comes_back() {
         .await
         .unwrap();
 
-    let thief =
-        "UPDATE projection_shards SET epoch = epoch + 1, owner = zeroblob(16), lease_until = 1e15";
+    let thief = "INSERT INTO projection_nodes (node, name, runs, alive_until)
+        VALUES (zeroblob(16), 'thief', '[]', 1e15);
+        UPDATE projection_shards SET epoch = epoch + 1, owner = zeroblob(16)";
     log.execute(thief).await;
     let appended = note(&log.store, &stream, 3..6).await;
-    while daemon.status("oracle").unwrap().state != State::WaitingForLease {
+    while daemon.status("oracle").unwrap().state != State::StandingBy {
         tokio::task::yield_now().await;
     }
     assert_eq!(
@@ -127,7 +134,7 @@ async fn an_owner_that_lost_its_lease_stops_and_comes_back() {
         "nothing is written without the lease"
     );
 
-    log.execute("UPDATE projection_shards SET owner = NULL, lease_until = 0")
+    log.execute("DELETE FROM projection_nodes WHERE node = zeroblob(16)")
         .await;
     daemon
         .wait_until("oracle", appended.position)
@@ -211,7 +218,7 @@ impl Log {
         }
     }
 
-    async fn daemon(&self, settings: Settings) -> DaemonHandle {
+    async fn daemon(&self, settings: Settings) -> DaemonHandle<SqliteStore> {
         let daemon = Daemon::new(self.store.clone()).settings(settings);
         daemon.run(Oracle).start().await.unwrap()
     }
@@ -226,7 +233,7 @@ impl Log {
 
     async fn execute(&self, sql: &'static str) {
         let mut db = SqliteConnection::connect(&self.path).await.unwrap();
-        sqlx::query(sql).execute(&mut db).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
         db.close().await.unwrap();
     }
 }
@@ -234,7 +241,7 @@ impl Log {
 fn settings() -> Settings {
     Settings::default()
         .with_backoff(Duration::from_millis(1), Duration::from_millis(20))
-        .with_lease_retry(Duration::from_millis(5))
+        .with_lease_ttl(Duration::from_millis(400))
 }
 
 fn stream() -> StreamId {

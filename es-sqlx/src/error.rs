@@ -1,5 +1,8 @@
 //! What can go wrong before a store can be used, and how driver errors are classified.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use std::error::Error;
+
 use es_core::{BoxError, ProjectionId};
 
 /// Why a store could not be opened, migrated or checked. Nothing was written, and passwords in URLs
@@ -130,6 +133,19 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
         }),
         _ => false,
     }
+}
+
+/// Whether an error, or one of its causes, comes from the driver and may be gone when it is tried again.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) fn has_transient_cause(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(is_transient) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Whether the connection broke, so that nobody knows how far the statement came.

@@ -10,6 +10,8 @@ mod head;
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod queue;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

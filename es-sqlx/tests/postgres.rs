@@ -1,6 +1,8 @@
 //! What only Postgres can show: writers that overlap, and databases that are not ours.
 #![cfg(feature = "postgres")]
 
+#[path = "torture/node.rs"]
+mod node;
 mod postgres_server;
 
 #[path = "postgres/addresses.rs"]
@@ -17,6 +19,8 @@ mod horizon;
 mod inline;
 #[path = "postgres/notify.rs"]
 mod notify;
+#[path = "postgres/projections.rs"]
+mod projections;
 #[path = "postgres/roles.rs"]
 mod roles;
 #[path = "postgres/schema.rs"]

@@ -13,8 +13,14 @@ mod files;
 mod grouping;
 #[path = "sqlite/inline.rs"]
 mod inline;
+#[path = "sqlite/leases.rs"]
+mod leases;
+#[path = "sqlite/letters.rs"]
+mod letters;
 #[path = "sqlite/lone.rs"]
 mod lone;
+#[path = "sqlite/migrations.rs"]
+mod migrations;
 #[path = "sqlite/projections.rs"]
 mod projections;
 #[path = "sqlite/reading.rs"]
@@ -28,10 +34,16 @@ mod waiting;
 #[path = "sqlite/writers.rs"]
 mod writers;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use es_core::{EventStore, ExpectedVersion, Json, NewEvent, RecordedEvent, StreamId, Version};
-use es_sqlx::SqliteStore;
+use es_core::{
+    Batch, EventStore, ExpectedVersion, Json, NewEvent, Node, ProjectionId, ProjectionStore,
+    RecordedEvent, Shard, Standing, StreamId, Version,
+};
+use es_sqlx::{SqliteStore, sqlite::SqliteBatch};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -87,4 +99,32 @@ async fn read(store: &SqliteStore, stream: &StreamId) -> Vec<RecordedEvent> {
         .read_stream(stream, Version::EMPTY, 10_000)
         .await
         .unwrap()
+}
+
+/// A transaction as a daemon has it that starts a projection.
+async fn set_up(store: &SqliteStore, projection: &ProjectionId) -> SqliteBatch {
+    let (batch, _) = store.begin_change(projection).await.unwrap();
+    batch
+}
+
+/// Makes a projection of one shard known.
+async fn register(store: &SqliteStore, projection: &ProjectionId, event_types: &[&str]) -> Shard {
+    let mut batch = set_up(store, projection).await;
+    let shard = Shard::new(projection.clone(), 0);
+    let standing = Standing::new(shard.clone(), 1, event_types);
+    batch.put_standings(&[standing]).await.unwrap();
+    batch.commit().await.unwrap();
+    shard
+}
+
+/// A node that is alive for so long.
+async fn alive(store: &SqliteStore, ttl: Duration) -> Node {
+    let id = Uuid::now_v7();
+    let node = Node {
+        id,
+        name: format!("node {id}"),
+        runs: Vec::new(),
+    };
+    store.beat(&node, ttl).await.unwrap();
+    node
 }

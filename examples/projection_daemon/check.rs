@@ -46,7 +46,7 @@ async fn reached<S: ProjectionStore>(store: &S, end: Position) -> Result<(), Fai
     let projection = ProjectionId::of::<RoomOccupancy>();
     loop {
         let checkpoint = store.checkpoint(&projection).await?;
-        if checkpoint.is_some_and(|checkpoint| checkpoint.position >= end) {
+        if checkpoint.is_some_and(|checkpoint| checkpoint >= end) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,16 +1,21 @@
-//! A long-running process that keeps a read model, and a second one that writes events.
+//! Long-running processes that keep read models, and others that write events and give orders.
 //!
 //! ```text
-//! cargo run --example projection_daemon -- run   --database-url castle.db
-//! cargo run --example projection_daemon -- write --database-url castle.db --moves 1000
-//! cargo run --example projection_daemon -- check --database-url castle.db
+//! cargo run --example projection_daemon -- run          # in two terminals
+//! cargo run --example projection_daemon -- write --moves 10000
+//! cargo run --example projection_daemon -- check
+//! cargo run --example projection_daemon -- tell divide explorers 6
 //! ```
 //!
-//! Start `run` in one terminal and `write` in another; stop `run` with Ctrl-C, or kill it, and start
-//! it again: it goes on where it was. `check` compares the read model with a fold over the events.
+//! Start `run` in two terminals and see how they share the work; then `write` in a third. Kill one of the
+//! two (`kill -9`): the other takes its work over within two seconds, and nothing is lost or done twice.
+//! Start it again: the work is shared again. Ctrl-C finishes the batches in hand. `check` compares a read
+//! model with a fold over the events. `tell` pauses, resumes, divides and retries.
 
 mod check;
 mod run;
+mod table;
+mod tell;
 mod write;
 
 use std::{error::Error, process::ExitCode, time::Duration};
@@ -18,7 +23,7 @@ use std::{error::Error, process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use es_core::{Chain, Project, ProjectionStore, SnapshotStore};
 use examples::{
-    RoomOccupancy,
+    Explorers, RoomOccupancy,
     database::{self, Database},
     room_occupancy::WhoIsWhere,
 };
@@ -43,7 +48,7 @@ enum Task {
     /// Runs the daemon until Ctrl-C or SIGTERM.
     Run {
         /// How long a killed daemon keeps the next one waiting, in milliseconds.
-        #[arg(long, default_value_t = 2_000)]
+        #[arg(long, default_value_t = 1_500)]
         lease_ms: u64,
     },
     /// Appends events: players enter the castle and walk through it.
@@ -57,6 +62,11 @@ enum Task {
         /// Moves this one player instead; several processes may move the same one.
         #[arg(long, conflicts_with = "players", value_name = "UUID")]
         player: Option<Uuid>,
+    },
+    /// Tells the daemons what to do.
+    Tell {
+        #[command(subcommand)]
+        command: tell::Command,
     },
     /// Waits for the daemon's checkpoint to reach the end, then compares the read model with a fold
     /// over the events.
@@ -91,6 +101,7 @@ async fn perform<S>(store: S, task: Task) -> Result<(), Failure>
 where
     S: ProjectionStore + SnapshotStore + WhoIsWhere + Clone + 'static,
     RoomOccupancy: Project<S::Connection>,
+    Explorers: Project<S::Connection>,
 {
     match task {
         Task::Run { lease_ms } => run::until_stopped(store, Duration::from_millis(lease_ms)).await,
@@ -101,5 +112,6 @@ where
         } => write::together(store, id, moves).await,
         Task::Write { players, moves, .. } => write::walk(store, players, moves).await,
         Task::Check => check::compare(&store).await,
+        Task::Tell { command } => tell::tell(store, command).await,
     }
 }

@@ -3,22 +3,26 @@
 pub(crate) mod append;
 pub(crate) mod append_all;
 pub(crate) mod erasure;
-pub(crate) mod projection;
+pub(crate) mod letters;
 pub(crate) mod read;
+pub(crate) mod running;
 pub(crate) mod snapshot;
+pub(crate) mod standing;
 
 use crate::fault::Fault;
 
 /// Faults, each with the checks that must see it.
 pub(crate) type Caught = &'static [(Fault, &'static [&'static str])];
 
-pub(crate) const ALL: [Caught; 6] = [
+pub(crate) const ALL: [Caught; 8] = [
     append::CASES,
     append_all::CASES,
     erasure::CASES,
     read::CASES,
     snapshot::CASES,
-    projection::CASES,
+    running::CASES,
+    standing::CASES,
+    letters::CASES,
 ];
 
 /// Faults that let a check wait for ever.
@@ -39,5 +43,17 @@ pub(crate) const HANGS: &[(Fault, &str)] = &[
     (
         Fault::WaitsWithALock,
         "order::a_dropped_wait_leaves_the_store_usable",
+    ),
+    (
+        Fault::NeverForgetsNodes,
+        "nodes::a_silent_node_is_no_longer_seen",
+    ),
+    (
+        Fault::NeverForgetsNodes,
+        "nodes::a_node_that_stops_beating_loses_its_shards_after_its_time_and_not_before",
+    ),
+    (
+        Fault::BeatsWaitForBatches,
+        "nodes::a_beat_does_not_wait_for_an_open_batch",
     ),
 ];

@@ -161,35 +161,167 @@ pub(crate) enum Fault {
     /// `Break` ends nothing.
     IgnoresTheBreak,
 
-    // Projections.
+    // The horizon.
+    /// One place more is settled than the log has.
+    SettlesAboveTheEnd,
+    /// The end of the log is its start.
+    EndsAtTheStart,
+    /// Somebody always holds the horizon back.
+    InventsABlocker,
+
+    // Nodes.
+    /// A beat announces nothing.
+    ForgetsBeats,
+    /// A node has no name and runs nothing.
+    ForgetsWhatNodesRun,
+    /// A node that beats sees no other.
+    SeesOnlyItself,
+    /// Nodes are listed in the opposite order.
+    ListsNodesBackwards,
+    /// A beat does not tell where projections stand.
+    HidesStandingsFromBeats,
+    /// A node lives for hours after each beat.
+    NeverForgetsNodes,
+    /// A node lives for a few milliseconds after each beat.
+    CutsTheTtl,
+    /// A beat waits for the transaction that is open.
+    BeatsWaitForBatches,
+    /// A node that leaves lives on.
+    IgnoresLeaving,
+    /// All nodes leave together.
+    LeavesForAll,
+    /// A node that is not alive is taken to be.
+    LetsTheDeadRun,
+    /// A batch of a node whose time is over is fenced.
+    FencesTheSleeper,
+    /// A batch that takes long is fenced when it commits.
+    FencesLongBatches,
+
+    // Who may run a shard.
     /// A batch begins from wherever the checkpoint stands, whoever holds it.
     DoesNotFence,
-    /// A projection is given to whoever asks.
+    /// A batch begins whatever position its claim has.
+    IgnoresTheClaimsPosition,
+    /// A batch begins whatever epoch its claim has.
+    IgnoresTheClaimsEpoch,
+    /// A batch begins whoever the owner of its claim is.
+    IgnoresTheClaimsOwner,
+    /// A shard is given to whoever asks.
     IgnoresTheHolder,
-    /// Nobody gets a projection that was released.
+    /// A shard is given away while a batch of a node that is gone is open.
+    GivesAwayWhatIsOpen,
+    /// Nobody gets a shard that was released.
     IgnoresTheRelease,
     /// Whoever was the owner once can release the claim of the next.
     ReleasesWhoeverHolds,
-    /// The epoch rises with each renewal.
-    RaisesTheEpochOnRenewal,
-    /// A checkpoint does not tell who runs its projection.
+    /// All claims have one epoch.
+    FreezesTheEpoch,
+    /// A claim does not have the marks.
+    ForgetsMarksInClaims,
+    /// A standing does not tell who runs its shard.
     ForgetsTheOwner,
+    /// A shard that is not there is put there.
+    InventsShards,
+    /// What is not meant to run is run.
+    RunsWhateverIsThere,
+    /// All shards of a projection are the first.
+    IgnoresTheShard,
+    /// A batch of one shard moves all of its projection.
+    MovesAllShards,
+
+    // Checkpoints.
     /// A projection that never ran has a checkpoint.
     InventsCheckpoints,
+    /// A new projection begins at the end of the log.
+    StartsAtTheEnd,
     /// The checkpoint does not keep which event it stands at.
     ForgetsTheAnchor,
     /// No anchor is found in the log.
     FindsNoAnchor,
     /// A batch does not move the checkpoint.
     NeverMovesTheCheckpoint,
-    /// The checkpoint is written before the batch and not in it.
-    MovesTheCheckpointBeforehand,
-    /// Setting up makes a checkpoint.
-    MakesACheckpointOnSetUp,
+    /// A batch writes its whole row anew.
+    RewritesTheRow,
+    /// Each statement of a transaction is committed by itself.
+    CommitsEachStatement,
+    /// A batch must move the checkpoint.
+    RefusesToStay,
+    /// A batch that does not move the checkpoint locks nothing.
+    StaysWithoutALock,
+    /// A projection stands where its fastest shard does.
+    FollowsTheFastestShard,
     /// A checkpoint above the end of the log is taken to be at its end.
     TakesTheLogsEnd,
-    /// All versions of a projection share a checkpoint.
+    /// All versions of a projection are the first.
     IgnoresTheProjectionsVersion,
     /// A projection may want other event types every time.
     IgnoresTheEventTypes,
+
+    // Standings, and changes of them.
+    /// Nobody knows why a projection has failed.
+    ForgetsFailures,
+    /// A standing does not have the marks.
+    ForgetsMarks,
+    /// Every projection is running.
+    ForgetsTheLifecycle,
+    /// Standings are listed in the opposite order.
+    ListsBackwards,
+    /// Standings of all names are listed.
+    ListsAllNames,
+    /// What runs inside the appends stands where it was put.
+    LeavesInlineBehind,
+    /// A change shows only the version that it names.
+    ChangesShowOneVersion,
+    /// A name must be there before it can be changed.
+    RefusesNewNames,
+    /// A standing that is there is not overwritten.
+    KeepsTheFirstStanding,
+    /// The epoch is what a standing says when it is put.
+    BelievesTheEpoch,
+    /// The owner is who a standing says when it is put.
+    BelievesTheOwner,
+    /// A change fences everybody, also if it changes nothing.
+    ChangesAlwaysFence,
+    /// A change waits for nothing and holds nothing.
+    ChangesLockNothing,
+    /// A batch puts no standings.
+    BatchesPutNoStandings,
+    /// Nothing is removed.
+    IgnoresRemovals,
+    /// With one shard all of its projection are removed.
+    RemovesTheWholeProjection,
+
+    // Dead letters.
+    /// Nobody knows why an event was put aside.
+    ForgetsWhyALetterIsThere,
+    /// A letter has the times that it is put with.
+    BelievesTheTimes,
+    /// Letters are listed in the opposite order.
+    ListsLettersBackwards,
+    /// Letters of all projections are listed.
+    IgnoresTheProjectionOfLetters,
+    /// Letters of all aggregates are listed.
+    IgnoresTheAggregateOfLetters,
+    /// Letters in all states are listed.
+    IgnoresTheStateOfLetters,
+    /// Every page of letters is the first.
+    IgnoresTheEndOfThePage,
+    /// A page has one letter more than asked for.
+    ListsOneLetterMore,
+    /// A letter that is put again is a new one.
+    RenewsLetters,
+    /// A letter that is there is not overwritten.
+    KeepsTheFirstLetter,
+    /// An aggregate with any letter is parked.
+    ParksTheSkipped,
+    /// Nobody knows that a retry was asked for.
+    ForgetsTheRetry,
+    /// A retry of one aggregate is one of all.
+    RetriesAll,
+    /// With one letter all of its projection are removed.
+    RemovesAllLetters,
+    /// Letters stay when their projection is removed.
+    LettersOutliveTheirProjection,
+    /// Letters are removed with any shard of their projection.
+    LettersGoWithAnyShard,
 }

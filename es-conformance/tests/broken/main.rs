@@ -70,8 +70,18 @@ async fn faulty_snapshots_and_visits_are_caught() {
 }
 
 #[tokio::test]
-async fn faulty_projections_are_caught() {
-    must_fail(caught::projection::CASES).await;
+async fn faulty_nodes_and_claims_are_caught() {
+    must_fail(caught::running::CASES).await;
+}
+
+#[tokio::test]
+async fn faulty_standings_and_changes_are_caught() {
+    must_fail(caught::standing::CASES).await;
+}
+
+#[tokio::test]
+async fn faulty_dead_letters_are_caught() {
+    must_fail(caught::letters::CASES).await;
 }
 
 #[tokio::test]

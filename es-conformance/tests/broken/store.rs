@@ -2,8 +2,12 @@
 
 mod append;
 mod append_all;
+mod batch;
+mod claims;
 mod erase;
 mod events;
+mod letters;
+mod nodes;
 mod projections;
 mod read;
 mod snapshots;
@@ -18,7 +22,8 @@ use std::{
 };
 
 use es_core::{
-    EventStore, Filter, MemoryStore, Position, RecordedEvent, Snapshot, StreamId, Version,
+    DeadLetter, EventStore, Filter, MemoryStore, Position, RecordedEvent, Shard, Snapshot,
+    Standing, StreamId, Version,
 };
 use uuid::Uuid;
 
@@ -41,6 +46,9 @@ struct Remembered {
     /// What some reads show of an event, in place of what the log has.
     instead: Mutex<HashMap<Uuid, RecordedEvent>>,
     snapshots: Mutex<Vec<Snapshot>>,
+    /// Standings and dead letters as they were put.
+    put: Mutex<HashMap<Shard, Standing>>,
+    letters: Mutex<HashMap<Uuid, DeadLetter>>,
 }
 
 impl FaultyStore {
@@ -71,6 +79,14 @@ impl FaultyStore {
             .snapshots
             .lock()
             .expect("no check panics in here")
+    }
+
+    fn as_put(&self) -> MutexGuard<'_, HashMap<Shard, Standing>> {
+        self.memory.put.lock().expect("no check panics in here")
+    }
+
+    fn letters_as_put(&self) -> MutexGuard<'_, HashMap<Uuid, DeadLetter>> {
+        self.memory.letters.lock().expect("no check panics in here")
     }
 
     /// The stream as the inner store has it.

@@ -6,9 +6,7 @@ use std::{
     fmt,
 };
 
-use tokio::sync::OwnedMutexGuard;
-
-use super::projections::Projections;
+use super::{projections::Turn, rows::Rows};
 
 /// A read model of any type.
 trait Model: Any + Send + Sync {
@@ -21,11 +19,11 @@ impl<T: Any + Clone + Send + Sync> Model for T {
     }
 }
 
-/// The committed read models.
+/// Read models by their types.
 #[derive(Default)]
-pub(super) struct Committed(HashMap<TypeId, Box<dyn Model>>);
+pub(super) struct Models(HashMap<TypeId, Box<dyn Model>>);
 
-impl Committed {
+impl Models {
     pub(super) fn get<T: Default + Clone + Send + Sync + 'static>(&self) -> T {
         self.0
             .get(&TypeId::of::<T>())
@@ -35,7 +33,7 @@ impl Committed {
     }
 }
 
-impl fmt::Debug for Committed {
+impl fmt::Debug for Models {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} models", self.0.len())
     }
@@ -44,23 +42,23 @@ impl fmt::Debug for Committed {
 /// What a projection on a [`MemoryStore`](crate::MemoryStore) writes through: read models inside a
 /// transaction.
 pub struct MemoryModels {
-    pub(super) store: OwnedMutexGuard<Projections>,
-    changed: Committed,
+    turn: Turn,
+    changed: Models,
 }
 
 impl MemoryModels {
-    pub(super) fn new(store: OwnedMutexGuard<Projections>) -> Self {
+    pub(super) fn new(turn: Turn) -> Self {
         Self {
-            store,
-            changed: Committed::default(),
+            turn,
+            changed: Models::default(),
         }
     }
 
     /// The read model of type `T`, to be changed. Others see the change after the commit.
     pub fn model_mut<T: Default + Clone + Send + Sync + 'static>(&mut self) -> &mut T {
-        let committed = &self.store.models;
+        let projections = &self.turn.projections;
         let model = self.changed.0.entry(TypeId::of::<T>()).or_insert_with(|| {
-            match committed.0.get(&TypeId::of::<T>()) {
+            match projections.committed().models.0.get(&TypeId::of::<T>()) {
                 Some(model) => (**model).duplicate(),
                 None => Box::new(T::default()),
             }
@@ -71,8 +69,11 @@ impl MemoryModels {
         }
     }
 
-    pub(super) fn commit(&mut self) {
-        self.store.models.0.extend(self.changed.0.drain());
+    /// Makes the read models and the rows visible together.
+    pub(super) fn commit(self, rows: Rows) {
+        let mut committed = self.turn.projections.committed();
+        committed.models.0.extend(self.changed.0);
+        committed.rows = rows;
     }
 }
 

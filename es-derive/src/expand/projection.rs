@@ -27,6 +27,11 @@ pub(crate) fn implementation(projection: &Projection) -> TokenStream {
     let (item, set) = (&projection.item, &projection.events);
     let (ident, krate, name, event) = (&item.ident, &item.krate, &item.name, &set.ident);
     let version = projection.version;
+    let repeatable = projection.repeatable.then(|| {
+        quote!(
+            const REPEATABLE: ::core::primitive::bool = true;
+        )
+    });
     let (impl_generics, ty_generics, _) = item.generics.split_for_impl();
     let (_, event_generics, _) = set.generics.split_for_impl();
     let mut bounds: Vec<WherePredicate> = Vec::new();
@@ -44,6 +49,7 @@ pub(crate) fn implementation(projection: &Projection) -> TokenStream {
         impl #impl_generics #krate::Projection for #ident #ty_generics #where_clause {
             const NAME: &'static ::core::primitive::str = #name;
             const VERSION: ::core::primitive::u32 = #version;
+            #repeatable
             type Event = #event #event_generics;
         }
     }

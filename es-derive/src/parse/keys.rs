@@ -37,6 +37,7 @@ pub(super) fn form(key: &str) -> &'static str {
         "name" => "a string: `name = \"…\"`",
         "schema_version" => "a whole number from 1: `schema_version = 2`",
         "version" => "a whole number from 1: `version = 2`",
+        "repeatable" => "nothing after `repeatable`: write it alone, or leave it out",
         "crate" => "a path to es-core: `crate = my_facade::es_core`",
         "starts" => "a list of events: `starts(PlayerCreated, …)`",
         "events" => "a list of events: `events(PlayerMoved, …)`",

@@ -1,6 +1,7 @@
 //! Options whose values are still tokens, so that a bad one can be skipped.
 
 use proc_macro2::{Group, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::{
     DeriveInput, Error, Ident, Meta, Result, Token,
     ext::IdentExt,
@@ -34,6 +35,17 @@ impl Raw {
             Value::Parens(group) => Err(Error::new_spanned(group, text)),
             _ => Err(Error::new(self.key.span(), text)),
         }
+    }
+
+    /// `key` alone: `true`.
+    pub(super) fn flag(self, key: &str) -> Result<bool> {
+        let value = match self.value {
+            Value::Nothing => return Ok(true),
+            Value::Equals(tokens) if tokens.is_empty() => self.key.to_token_stream(),
+            Value::Equals(tokens) => tokens,
+            Value::Parens(group) => group.to_token_stream(),
+        };
+        Err(Error::new_spanned(value, format!("expected {}", form(key))))
     }
 
     /// The value of `key(value)`.

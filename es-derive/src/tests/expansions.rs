@@ -53,3 +53,11 @@ fn projection() {
         struct RoomOccupancy;
     })));
 }
+
+#[test]
+fn repeatable_projection() {
+    assert_snapshot!(pretty(expand::projection(quote! {
+        #[projection(name = "rooms", repeatable, events(PlayerMoved))]
+        struct RoomOccupancy;
+    })));
+}

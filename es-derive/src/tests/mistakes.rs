@@ -37,6 +37,20 @@ fn mistakes_are_reported_together() {
 }
 
 #[test]
+fn a_flag_has_no_value() {
+    for attribute in [
+        quote!(#[projection(events(A), repeatable = true)]),
+        quote!(#[projection(events(A), repeatable(yes))]),
+        quote!(#[projection(events(A), repeatable =)]),
+    ] {
+        assert_eq!(
+            errors(expand::projection(quote!(#attribute struct P;))),
+            ["expected nothing after `repeatable`: write it alone, or leave it out"]
+        );
+    }
+}
+
+#[test]
 fn a_name_has_at_most_255_bytes() {
     let (longest, longer) = ("n".repeat(255), "n".repeat(256));
 

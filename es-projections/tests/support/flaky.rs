@@ -1,13 +1,14 @@
 //! A store that fails on cue.
 
-use std::{collections::VecDeque, sync::Arc, sync::Mutex, time::Duration};
+use std::{collections::VecDeque, error::Error, sync::Arc, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use es_core::{
-    Append, AppendError, Appended, Batch, Capabilities, Checkpoint, CheckpointError, Claim,
-    EraseError, EventStore, ExpectedVersion, Filter, LogPage, MemoryBatch, MemoryModels,
-    MemoryStore, NewEvent, Position, Progress, ProjectionId, ProjectionStore, ReadError,
-    RecordedEvent, Scan, StreamErased, StreamId, Version,
+    Append, AppendError, Appended, Batch, Capabilities, CheckpointError, Claim, DeadLetter,
+    EraseError, EventStore, ExpectedVersion, Filter, Fleet, Horizon, Letters, LogPage, MemoryBatch,
+    MemoryModels, MemoryStore, NewEvent, Node, Parked, Position, Progress, ProjectionId,
+    ProjectionStore, ReadError, RecordedEvent, Scan, Shard, Standing, StreamErased, StreamId,
+    Version,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -17,9 +18,13 @@ use super::Gate;
 /// Where a store can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
+    Beat,
+    Leave,
     ReadLog,
     Acquire,
+    Release,
     Begin,
+    Letters,
     Commit,
 }
 
@@ -43,6 +48,10 @@ pub enum Fault {
 pub struct Flaky {
     pub inner: MemoryStore,
     cues: Arc<Mutex<VecDeque<(Op, Fault)>>>,
+    /// What fails every time.
+    down: Arc<Mutex<Vec<Op>>>,
+    /// What is told instead of the truth.
+    horizon: Arc<Mutex<Option<Horizon>>>,
     counts: watch::Sender<Vec<Op>>,
 }
 
@@ -52,6 +61,28 @@ impl Flaky {
         let store = Self::default();
         store.cues.lock().unwrap().extend(faults);
         store
+    }
+
+    /// Another process on the same store, with faults of its own.
+    pub fn over(inner: MemoryStore) -> Self {
+        Self {
+            inner,
+            ..Self::default()
+        }
+    }
+
+    /// From now on this fails.
+    pub fn break_down(&self, ops: impl IntoIterator<Item = Op>) {
+        self.down.lock().unwrap().extend(ops);
+    }
+
+    /// Nothing fails for good any more.
+    pub fn mend(&self) {
+        self.down.lock().unwrap().clear();
+    }
+
+    pub fn pretend(&self, horizon: Option<Horizon>) {
+        *self.horizon.lock().unwrap() = horizon;
     }
 
     pub fn cue(&self, op: Op, fault: Fault) {
@@ -77,6 +108,9 @@ impl Flaky {
 
     async fn enter(&self, op: Op) -> Option<Fault> {
         self.counts.send_modify(|counts| counts.push(op));
+        if self.down.lock().unwrap().contains(&op) {
+            return Some(Fault::Before);
+        }
         let fault = {
             let mut cues = self.cues.lock().unwrap();
             let index = cues.iter().position(|(cued, _)| *cued == op)?;
@@ -97,6 +131,14 @@ fn broken(projection: &ProjectionId, action: &'static str) -> CheckpointError {
     CheckpointError::Backend {
         projection: projection.clone(),
         action,
+        transient: true,
+        source: "connection reset".into(),
+    }
+}
+
+fn unreadable(what: &str) -> ReadError {
+    ReadError::Backend {
+        what: what.to_owned(),
         transient: true,
         source: "connection reset".into(),
     }
@@ -142,11 +184,7 @@ impl EventStore for Flaky {
     ) -> Result<LogPage, ReadError> {
         match self.enter(Op::ReadLog).await {
             None => self.inner.read_log(filter, after, limit).await,
-            Some(_) => Err(ReadError::Backend {
-                what: "the log".into(),
-                transient: true,
-                source: "connection reset".into(),
-            }),
+            Some(_) => Err(unreadable("the log")),
         }
     }
 
@@ -156,6 +194,14 @@ impl EventStore for Flaky {
 
     async fn settled(&self) -> Result<Position, ReadError> {
         self.inner.settled().await
+    }
+
+    async fn horizon(&self) -> Result<Horizon, ReadError> {
+        let pretended = self.horizon.lock().unwrap().clone();
+        match pretended {
+            Some(horizon) => Ok(horizon),
+            None => self.inner.horizon().await,
+        }
     }
 
     async fn wait_for_events(&self, after: Position) -> Result<(), ReadError> {
@@ -172,21 +218,27 @@ impl ProjectionStore for Flaky {
     type Connection = MemoryModels;
     type Batch = FlakyBatch;
 
-    async fn begin_set_up(&self, projection: &ProjectionId) -> Result<FlakyBatch, CheckpointError> {
-        Ok(FlakyBatch {
-            inner: self.inner.begin_set_up(projection).await?,
-            projection: projection.clone(),
-            store: None,
-        })
+    async fn beat(&self, node: &Node, ttl: Duration) -> Result<Fleet, ReadError> {
+        match self.enter(Op::Beat).await {
+            None => self.inner.beat(node, ttl).await,
+            Some(_) => Err(unreadable("who is alive")),
+        }
+    }
+
+    async fn leave(&self, node: Uuid) -> Result<(), ReadError> {
+        match self.enter(Op::Leave).await {
+            None => self.inner.leave(node).await,
+            Some(_) => Err(unreadable("who is alive")),
+        }
     }
 
     async fn acquire(
         &self,
-        projection: &ProjectionId,
+        shard: &Shard,
         event_types: &[&str],
-        owner: Uuid,
-        ttl: Duration,
+        node: Uuid,
     ) -> Result<Claim, CheckpointError> {
+        let projection = &shard.projection;
         let fault = self.enter(Op::Acquire).await;
         match fault {
             Some(Fault::Before) => return Err(broken(projection, "take the lease")),
@@ -197,10 +249,7 @@ impl ProjectionStore for Flaky {
             }
             _ => {}
         }
-        let claim = self
-            .inner
-            .acquire(projection, event_types, owner, ttl)
-            .await?;
+        let claim = self.inner.acquire(shard, event_types, node).await?;
         match fault {
             None => Ok(claim),
             Some(_) => Err(broken(projection, "take the lease")),
@@ -208,27 +257,63 @@ impl ProjectionStore for Flaky {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), CheckpointError> {
-        self.inner.release(claim).await
+        match self.enter(Op::Release).await {
+            None => self.inner.release(claim).await,
+            Some(_) => Err(broken(&claim.shard.projection, "give the lease back")),
+        }
     }
 
     async fn begin_batch(
         &self,
         claim: &Claim,
         to: &Progress,
-        ttl: Duration,
     ) -> Result<FlakyBatch, CheckpointError> {
         match self.enter(Op::Begin).await {
-            Some(_) => Err(broken(&claim.projection, "begin a batch")),
+            Some(_) => Err(broken(&claim.shard.projection, "begin a batch")),
             None => Ok(FlakyBatch {
-                inner: self.inner.begin_batch(claim, to, ttl).await?,
-                projection: claim.projection.clone(),
+                inner: self.inner.begin_batch(claim, to).await?,
+                projection: claim.shard.projection.clone(),
                 store: Some(self.clone()),
             }),
         }
     }
 
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<Option<Checkpoint>, ReadError> {
-        self.inner.checkpoint(projection).await
+    async fn begin_change(
+        &self,
+        projection: &ProjectionId,
+    ) -> Result<(FlakyBatch, Vec<Standing>), CheckpointError> {
+        let (inner, standings) = self.inner.begin_change(projection).await?;
+        let batch = FlakyBatch {
+            inner,
+            projection: projection.clone(),
+            store: None,
+        };
+        Ok((batch, standings))
+    }
+
+    async fn standings(&self, name: Option<&str>) -> Result<Vec<Standing>, ReadError> {
+        self.inner.standings(name).await
+    }
+
+    async fn dead_letters(
+        &self,
+        letters: &Letters,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        self.inner.dead_letters(letters, limit).await
+    }
+
+    async fn parked(
+        &self,
+        projection: &ProjectionId,
+        limit: u32,
+    ) -> Result<Vec<Parked>, ReadError> {
+        self.inner.parked(projection, limit).await
+    }
+
+    /// Deadlocks come from the database; everything else is the handler's own.
+    fn is_transient(&self, error: &(dyn Error + 'static)) -> bool {
+        error.to_string().contains("deadlock")
     }
 }
 
@@ -245,6 +330,41 @@ impl Batch for FlakyBatch {
 
     fn connection(&mut self) -> &mut MemoryModels {
         self.inner.connection()
+    }
+
+    async fn put_standings(&mut self, standings: &[Standing]) -> Result<(), CheckpointError> {
+        self.inner.put_standings(standings).await
+    }
+
+    async fn remove_standings(&mut self, shards: &[Shard]) -> Result<(), CheckpointError> {
+        self.inner.remove_standings(shards).await
+    }
+
+    async fn put_letters(&mut self, letters: &[DeadLetter]) -> Result<(), CheckpointError> {
+        let fault = match &self.store {
+            Some(store) => store.enter(Op::Letters).await,
+            None => None,
+        };
+        match fault {
+            None => self.inner.put_letters(letters).await,
+            Some(_) => Err(broken(&self.projection, "put a dead letter down")),
+        }
+    }
+
+    async fn retry_letters(
+        &mut self,
+        projection: &ProjectionId,
+        aggregate_id: Option<Uuid>,
+    ) -> Result<u64, CheckpointError> {
+        self.inner.retry_letters(projection, aggregate_id).await
+    }
+
+    async fn remove_letters(
+        &mut self,
+        projection: &ProjectionId,
+        event_ids: Option<&[Uuid]>,
+    ) -> Result<u64, CheckpointError> {
+        self.inner.remove_letters(projection, event_ids).await
     }
 
     async fn commit(self) -> Result<(), CheckpointError> {

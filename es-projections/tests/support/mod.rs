@@ -7,6 +7,7 @@
     reason = "each test file uses a part"
 )]
 
+mod diary;
 mod flaky;
 
 use std::{
@@ -25,7 +26,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
-pub use self::flaky::{Fault, Flaky, Op};
+pub use self::{
+    diary::{Diary, Diary2, Outbox, Pages, Scrap, Served, folded},
+    flaky::{Fault, Flaky, Op},
+};
 
 /// Longer than any test, shorter than an hour: a red test instead of a hanging one.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -111,6 +115,9 @@ struct State {
     fails: Mutex<HashSet<u32>>,
     fails_once: Mutex<Vec<u32>>,
     panics: Mutex<HashSet<u32>>,
+    deadlocks: Mutex<Vec<u32>>,
+    given_up: Mutex<HashSet<(Uuid, u32)>>,
+    untold: Mutex<HashSet<(Uuid, u32)>>,
     gate: Mutex<Option<Arc<Gate>>>,
     calls: watch::Sender<usize>,
 }
@@ -127,6 +134,47 @@ impl Cues {
 
     pub fn panic_at(&self, number: u32) {
         self.0.panics.lock().unwrap().insert(number);
+    }
+
+    /// The database says so often that there was a deadlock.
+    pub fn deadlock_times_at(&self, number: u32, times: usize) {
+        let mut deadlocks = self.0.deadlocks.lock().unwrap();
+        deadlocks.extend(std::iter::repeat_n(number, times));
+    }
+
+    /// The aggregate may go on without its event of this version.
+    pub fn give_up(&self, aggregate_id: Uuid, version: u32) {
+        self.0
+            .given_up
+            .lock()
+            .unwrap()
+            .insert((aggregate_id, version));
+    }
+
+    pub fn is_given_up(&self, aggregate_id: Uuid, version: u32) -> bool {
+        self.0
+            .given_up
+            .lock()
+            .unwrap()
+            .contains(&(aggregate_id, version))
+    }
+
+    /// The effects of this event are not missed.
+    pub fn leave_untold(&self, aggregate_id: Uuid, version: u32) {
+        self.0
+            .untold
+            .lock()
+            .unwrap()
+            .insert((aggregate_id, version));
+    }
+
+    pub fn may_be_untold(&self, aggregate_id: Uuid, version: u32) -> bool {
+        self.0
+            .untold
+            .lock()
+            .unwrap()
+            .contains(&(aggregate_id, version))
+            || self.is_given_up(aggregate_id, version)
     }
 
     pub fn gate(&self) -> Arc<Gate> {
@@ -153,6 +201,11 @@ impl Cues {
         for number in numbers {
             let panics = self.0.panics.lock().unwrap().contains(&number);
             assert!(!panics, "number {number} is unlucky");
+            let mut deadlocks = self.0.deadlocks.lock().unwrap();
+            if let Some(index) = deadlocks.iter().position(|cue| *cue == number) {
+                deadlocks.remove(index);
+                return Err("deadlock detected".into());
+            }
             let fails = self.0.fails.lock().unwrap().contains(&number);
             let mut fails_once = self.0.fails_once.lock().unwrap();
             let once = fails_once.iter().position(|cue| *cue == number);
@@ -216,7 +269,7 @@ impl Gate {
 pub fn settings() -> Settings {
     Settings::default()
         .with_backoff(Duration::from_millis(1), Duration::from_millis(5))
-        .with_lease_retry(Duration::from_millis(2))
+        .with_lease_ttl(Duration::from_millis(200))
 }
 
 pub fn stream() -> StreamId {
@@ -254,4 +307,25 @@ pub async fn damaged(store: &impl EventStore, stream: &StreamId) -> Appended {
         .append(stream, ExpectedVersion::Any, &[event])
         .await
         .unwrap()
+}
+
+/// An event as a newer program would write it.
+pub async fn newer(store: &impl EventStore, stream: &StreamId) -> Appended {
+    let mut event = NewEvent::encode(&Noted { number: 0 }).unwrap();
+    event.schema_version = 9;
+    store
+        .append(stream, ExpectedVersion::Any, &[event])
+        .await
+        .unwrap()
+}
+
+/// Polls, so that a test takes no longer than it must.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let polled = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, polled).await;
+    assert!(waited.is_ok(), "waited in vain until {what}");
 }

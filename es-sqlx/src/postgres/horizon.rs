@@ -111,6 +111,13 @@ impl Horizon {
     pub(super) async fn is_waiting(&self) -> bool {
         !self.state.lock().await.samples.is_empty()
     }
+
+    /// Who has been waited for longest, by virtual transaction, and how long by now.
+    pub(super) async fn held_by(&self) -> Option<(Vec<String>, Duration)> {
+        let state = self.state.lock().await;
+        let oldest = state.samples.first()?;
+        Some((oldest.writers.clone(), oldest.since.elapsed()))
+    }
 }
 
 /// What is known so far. It may be thrown away at any time: the next looks find it again.

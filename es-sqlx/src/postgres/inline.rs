@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use es_core::{
-    Append, AppendError, Appended, BoxError, Chain, Inline, ProjectionId, RecordedEvent, Version,
+    Append, AppendError, Appended, BoxError, Chain, Inline, Marks, ProjectionId, RecordedEvent,
+    Version,
 };
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::{
-    Inner, read, refused,
+    Inner, projections, read, refused,
     row::{self, COLUMNS},
     transaction,
 };
@@ -21,20 +22,25 @@ use crate::{
 const PAGE: i64 = 1_000;
 
 const VERSIONS: &str = "SELECT version, status FROM {schema}.projection_shards WHERE name = $1";
-const FIND: &str = "SELECT event_types, position, status FROM {schema}.projection_shards
-    WHERE name = $1 AND version = $2 AND shard = 0";
+const FIND: &str = "SELECT event_types, position, status, shards, applied::text
+    FROM {schema}.projection_shards WHERE name = $1 AND version = $2 AND shard = 0";
 const NEWER: &str = "SELECT max(version) FROM {schema}.projection_shards
     WHERE name = $1 AND version > $2 AND status = 'inline' HAVING max(version) IS NOT NULL";
 const REGISTER: &str = "INSERT INTO {schema}.projection_shards
-           (name, version, event_types, position, status, updated_at)
-    VALUES ($1, $2, $3, $4, 'inline', clock_timestamp())
+           (name, version, event_types, position, status, active, updated_at)
+    VALUES ($1, $2, $3, $4, 'inline', true, clock_timestamp())
     ON CONFLICT (name, version, shard) DO UPDATE SET position = excluded.position,
-           status = 'inline', owner = NULL, lease_until = 'epoch',
-           epoch = projection_shards.epoch + 1, updated_at = clock_timestamp()";
+           status = 'inline', resume_to = 'running', active = true, applied = NULL, silent = NULL,
+           failure = NULL, owner = NULL, epoch = projection_shards.epoch + 1,
+           updated_at = clock_timestamp()";
 const RETIRE: &str = "UPDATE {schema}.projection_shards
-    SET status = 'retired', updated_at = clock_timestamp(),
+    SET status = 'retired', active = false, updated_at = clock_timestamp(),
         position = (SELECT coalesce(max(position), 0) FROM {schema}.events)
     WHERE name = $1 AND version <> $2 AND status = 'inline'";
+/// A daemon that runs another version is fenced, so that it learns of it.
+const NO_LONGER_ACTIVE: &str = "UPDATE {schema}.projection_shards
+    SET active = false, owner = NULL, epoch = epoch + 1, updated_at = clock_timestamp()
+    WHERE name = $1 AND version <> $2 AND active";
 
 /// The projections that run inside the appends of one store.
 #[derive(Debug)]
@@ -192,16 +198,19 @@ async fn set_up(
     let id = inline.id();
     // Mostly there is nothing to do, and nobody need wait for that.
     let found = find(store, connection, inline, FIND).await?;
-    if found.is_some_and(|(_, status)| status == "inline") {
+    if found.is_some_and(|found| found.status == "inline") {
         return Ok(());
     }
+    projections::lock_name(store, connection, &id.name)
+        .await
+        .map_err(failed)?;
     stop_writers(store, connection).await.map_err(failed)?;
     // Another process may have been faster, and a daemon is let finish its batch.
     let locked = format!("{FIND} FOR UPDATE");
-    let position = match find(store, connection, inline, &locked).await? {
-        Some((_, status)) if status == "inline" => return Ok(()),
-        Some((position, _)) => position,
-        None => 0,
+    let found = match find(store, connection, inline, &locked).await? {
+        Some(found) if found.status == "inline" => return Ok(()),
+        Some(found) => found,
+        None => Found::default(),
     };
     let newer: Option<i32> = sqlx::query_scalar(store.text(NEWER))
         .bind(&id.name)
@@ -221,7 +230,7 @@ async fn set_up(
         .set_up(connection)
         .await
         .map_err(|error| stopped(store, inline, "its set_up failed", error))?;
-    let position = catch_up(store, connection, inline, position).await?;
+    let position = catch_up(store, connection, inline, found).await?;
     sqlx::query(store.text(REGISTER))
         .bind(&id.name)
         .bind(version(&id))
@@ -230,50 +239,79 @@ async fn set_up(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
-    sqlx::query(store.text(RETIRE))
-        .bind(&id.name)
-        .bind(version(&id))
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
+    for rest in [RETIRE, NO_LONGER_ACTIVE] {
+        sqlx::query(store.text(rest))
+            .bind(&id.name)
+            .bind(version(&id))
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+    }
     tracing::info!(projection = %id, position, "runs inside the appends from here on");
     Ok(())
 }
 
-/// Where the projection stands and what it is doing, if it was ever seen.
+/// Where a projection stands that was seen before.
+#[derive(Default)]
+struct Found {
+    position: i64,
+    status: String,
+    /// What was applied beyond that.
+    applied: Marks,
+}
+
+/// Event types, position, status, shards, marks.
+type Row = (Vec<String>, i64, String, i32, Option<String>);
+
 async fn find(
     store: &Inner,
     connection: &mut PgConnection,
     inline: &Inline<PgConnection>,
     sql: &str,
-) -> Result<Option<(i64, String)>, OpenError> {
+) -> Result<Option<Found>, OpenError> {
     let (id, types) = (inline.id(), types(inline));
-    let found: Option<(Vec<String>, i64, String)> = sqlx::query_as(store.text(sql))
+    let found: Option<Row> = sqlx::query_as(store.text(sql))
         .bind(&id.name)
         .bind(version(&id))
         .fetch_optional(connection)
         .await
         .map_err(|error| store.failed("migrate", error))?;
-    match found {
-        Some((stored, ..)) if stored != types => Err(no(
+    let Some((stored, position, status, shards, applied)) = found else {
+        return Ok(None);
+    };
+    if stored != types {
+        return Err(no(
             inline,
             format!(
                 "it was built from event types {}, now it wants {}; raise its version to rebuild it",
                 stored.join(", "),
                 types.join(", ")
             ),
-        )),
-        found => Ok(found.map(|(_, position, status)| (position, status))),
+        ));
     }
+    if shards > 1 {
+        let problem = format!("it is divided into {shards} shards; make one of them first");
+        return Err(no(inline, problem));
+    }
+    let applied = applied
+        .map(|marks| serde_json::from_str(&marks))
+        .transpose();
+    let damaged = |_| no(inline, "column `applied` of its row is damaged".to_owned());
+    Ok(Some(Found {
+        position,
+        status,
+        applied: applied.map_err(damaged)?.unwrap_or_default(),
+    }))
 }
 
-/// Applies the log after `position`; answers where it ends.
+/// Applies the rest of the log; answers where it ends.
 async fn catch_up(
     store: &Inner,
     connection: &mut PgConnection,
     inline: &Inline<PgConnection>,
-    mut position: i64,
+    found: Found,
 ) -> Result<i64, OpenError> {
+    let mut position = found.position;
     let sql = format!(
         "SELECT {COLUMNS} FROM {}.events WHERE position > $1 AND event_type = ANY($2)
           ORDER BY position LIMIT $3",
@@ -287,13 +325,14 @@ async fn catch_up(
             .fetch_all(&mut *connection)
             .await
             .map_err(|error| store.failed("migrate", error))?;
-        let records = rows
+        let mut records = rows
             .iter()
             .map(row::event)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| stopped(store, inline, "the log could not be read", error.into()))?;
         let Some(last) = records.last() else { break };
         position = row::parameter(last.position);
+        records.retain(|event| !found.applied.cover(event.aggregate_id, event.position));
         inline
             .project(&mut *connection, &records)
             .await
@@ -322,6 +361,7 @@ fn stopped(store: &Inner, inline: &Inline<PgConnection>, what: &str, error: BoxE
 pub(super) async fn retire(store: &Inner, name: &str) -> Result<bool, sqlx::Error> {
     let begin = transaction::BEGIN.to_owned();
     let mut transaction = transaction::begin(&store.models, begin).await?;
+    projections::lock_name(store, &mut transaction, name).await?;
     // What is under way still runs it, and has run it when its place is written down.
     stop_writers(store, &mut transaction).await?;
     // No version is 0, so all of them are other ones.

@@ -45,12 +45,13 @@
 
 mod address;
 mod append;
-mod checkpoint;
+mod blocker;
 mod erase;
 mod horizon;
 mod inline;
 mod notify;
 mod options;
+mod projections;
 mod read;
 mod record;
 mod refused;
@@ -71,8 +72,8 @@ use es_core::{
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::watch;
 
-pub use self::{checkpoint::PgBatch, options::PgOptions, transaction::PgTransaction};
 use self::{horizon::Horizon, inline::Projections, notify::Notify, record::PgRecorder};
+pub use self::{options::PgOptions, projections::PgBatch, transaction::PgTransaction};
 use crate::{OpenError, head, queue::Queue};
 
 /// How often to look at first, and at last, while a hole is waited for.
@@ -258,6 +259,12 @@ impl EventStore for PgStore {
 
     async fn settled(&self) -> Result<Position, ReadError> {
         self.0.settle().await
+    }
+
+    /// Whoever may not see the sessions of other roles (`pg_monitor` may) is told the age of a blocker only
+    /// as far as this process has waited for it.
+    async fn horizon(&self) -> Result<es_core::Horizon, ReadError> {
+        blocker::horizon(&self.0).await
     }
 
     /// Wakes at once for appends through this store, and soon for those of other processes where they

@@ -3,10 +3,10 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Inner, transaction};
-use crate::{OpenError, error::is_transient, tables::COLUMNS};
+use crate::{OpenError, error::is_transient, tables};
 
 /// Name and text of each migration, oldest first; the first is version 1.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     (
         "0001_events",
         include_str!("../../migrations/postgres/0001_events.sql"),
@@ -15,13 +15,18 @@ const MIGRATIONS: [(&str, &str); 2] = [
         "0002_erasure",
         include_str!("../../migrations/postgres/0002_erasure.sql"),
     ),
+    (
+        "0003_projections",
+        include_str!("../../migrations/postgres/0003_projections.sql"),
+    ),
 ];
 
 /// Tables and views with one of our names.
 const TABLES: &str = "SELECT c.relname::text FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-      AND c.relname IN ('es_migrations', 'events', 'snapshots', 'projection_shards')
+      AND c.relname IN ('es_migrations', 'events', 'snapshots', 'projection_shards',
+                        'projection_nodes', 'projection_dead_letters')
     ORDER BY c.relname";
 
 /// Of `$2.$3` those that are not columns in the schema `$1`; and of the unique constraints on
@@ -151,17 +156,18 @@ impl Inner {
             _ => {}
         }
         if found > 0 {
-            self.check_columns(connection).await?;
+            self.check_columns(connection, found).await?;
             self.check_sequence(connection).await?;
         }
         Ok(found)
     }
 
-    async fn check_columns(&self, connection: &mut PgConnection) -> Result<(), OpenError> {
-        let wanted = COLUMNS
-            .iter()
-            .flat_map(|(table, columns)| columns.iter().map(|c| (*table, *c)));
-        let (tables, columns): (Vec<_>, Vec<_>) = wanted.unzip();
+    async fn check_columns(
+        &self,
+        connection: &mut PgConnection,
+        migrations: u32,
+    ) -> Result<(), OpenError> {
+        let (tables, columns): (Vec<_>, Vec<_>) = tables::columns(migrations).unzip();
         let missing: Vec<String> = sqlx::query_scalar(MISSING)
             .bind(self.name())
             .bind(tables)
@@ -174,10 +180,9 @@ impl Inner {
         }
         Err(self.misconfigured(format!(
             "schema {} has no {}; add what is missing as \
-             es-sqlx/migrations/postgres/{}.sql has it, or restore a backup",
+             es-sqlx/migrations/postgres has it, or restore a backup",
             self.schema,
-            missing.join(", no "),
-            MIGRATIONS[0].0
+            missing.join(", no ")
         )))
     }
 

@@ -3,28 +3,37 @@
 use std::collections::BTreeSet;
 
 use es_core::{
-    Append, AppendError, Appended, BoxError, Chain, Filter, Inline, Position, ProjectionId,
+    Append, AppendError, Appended, BoxError, Chain, Filter, Inline, Marks, Position, ProjectionId,
 };
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, SqliteConnection, types::Json};
 
-use super::{SqliteStore, admit::Head, checkpoint::sorted, insert::Admitted, read, writer::Writer};
-use crate::{OpenError, error::is_transient};
+use super::{SqliteStore, admit::Head, insert::Admitted, read, writer::Writer};
+use crate::{
+    OpenError,
+    error::{has_transient_cause, is_transient},
+};
 
 /// How many events of the log are in memory at once while a projection catches up.
 const PAGE: u32 = 1_000;
 
-const FIND: &str = "SELECT event_types, status, position FROM projection_shards
+const FIND: &str =
+    "SELECT event_types, status, position, coalesce(applied, '[]'), shards FROM projection_shards
     WHERE name = ?1 AND version = ?2 AND shard = 0";
 const REGISTER: &str =
-    "INSERT INTO projection_shards (name, version, event_types, position, status)
-    VALUES (?1, ?2, ?3, ?4, 'inline')
+    "INSERT INTO projection_shards (name, version, event_types, position, status, active)
+    VALUES (?1, ?2, ?3, ?4, 'inline', true)
     ON CONFLICT (name, version, shard) DO UPDATE SET position = excluded.position,
-    status = 'inline', owner = NULL, lease_until = 0, epoch = epoch + 1";
+    status = 'inline', active = true, applied = NULL, silent = NULL, failure = NULL, owner = NULL,
+    epoch = epoch + 1";
+/// Whoever runs another version must learn that it is not the one that is served any more.
+const DEACTIVATE: &str = "UPDATE projection_shards
+    SET active = false, owner = NULL, epoch = epoch + 1
+    WHERE name = ?1 AND version <> ?2 AND active";
 const RETIRE_OLDER: &str = "UPDATE projection_shards
     SET status = 'retired', position = (SELECT last_position FROM log_head)
     WHERE name = ?1 AND version < ?2 AND status = 'inline'";
 const RETIRE: &str = "UPDATE projection_shards
-    SET status = 'retired', position = (SELECT last_position FROM log_head)
+    SET status = 'retired', active = false, position = (SELECT last_position FROM log_head)
     WHERE name = ?1 AND status = 'inline'";
 
 /// Those that run, in the order in which they were declared.
@@ -88,7 +97,7 @@ pub(super) async fn project(
             projected.map_err(|source| AppendError::Projection {
                 stream: admitted.append.stream.clone(),
                 projection: inline.id(),
-                transient: is_transient_box(&source),
+                transient: has_transient_cause(&*source),
                 source,
             })?;
         }
@@ -126,7 +135,7 @@ async fn register_one(
 ) -> Result<(), OpenError> {
     let id = inline.id();
     let failed = |source| backend(address, source);
-    let found: Option<(String, String, i64)> = sqlx::query_as(FIND)
+    let found: Option<Found> = sqlx::query_as(FIND)
         .bind(&id.name)
         .bind(id.version)
         .fetch_optional(&mut *db)
@@ -138,6 +147,14 @@ async fn register_one(
         .map(|known| known.name)
         .collect();
     let wanted = sorted(&names);
+    if let Some((.., shards)) = &found
+        && *shards != 1
+    {
+        let problem = format!(
+            "it is divided into {shards} shards; make it one again, or raise its version to rebuild it"
+        );
+        return Err(refused(&id, &problem));
+    }
     if let Some((stored, ..)) = &found
         && *stored != wanted
     {
@@ -152,13 +169,13 @@ async fn register_one(
         .await
         .map_err(|error| stopped(&id, address, "its set_up failed", error))?;
     // What was not inline was, at best, up to date when it stopped.
-    let after = match &found {
-        Some((_, status, _)) if status == "inline" => return Ok(()),
-        Some((.., position)) => *position,
-        None => 0,
+    let (after, applied) = match found {
+        Some((_, status, ..)) if status == "inline" => return Ok(()),
+        Some((_, _, position, Json(applied), _)) => (position, applied),
+        None => (0, Marks::default()),
     };
     let after = Position::new(u64::try_from(after).unwrap_or_default());
-    let head = catch_up(db, inline, &names, after, address).await?;
+    let head = catch_up(db, inline, &names, after, &applied, address).await?;
     sqlx::query(REGISTER)
         .bind(&id.name)
         .bind(id.version)
@@ -167,13 +184,25 @@ async fn register_one(
         .execute(&mut *db)
         .await
         .map_err(failed)?;
-    sqlx::query(RETIRE_OLDER)
-        .bind(&id.name)
-        .bind(id.version)
-        .execute(db)
-        .await
-        .map(drop)
-        .map_err(failed)
+    for others in [RETIRE_OLDER, DEACTIVATE] {
+        sqlx::query(others)
+            .bind(&id.name)
+            .bind(id.version)
+            .execute(&mut *db)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Event types, status, position, what was applied beyond it, number of shards.
+type Found = (String, String, i64, Json<Marks>, u32);
+
+/// As they are stored: a JSON array in order, since a name may hold any separator.
+fn sorted(types: &[&str]) -> String {
+    let mut types = types.to_vec();
+    types.sort_unstable();
+    serde_json::json!(types).to_string()
 }
 
 /// Applies the log after `after`, and says where it ends.
@@ -182,14 +211,18 @@ async fn catch_up(
     inline: &Inline<SqliteConnection>,
     names: &[&'static str],
     mut after: Position,
+    applied: &Marks,
     address: &str,
 ) -> Result<Position, OpenError> {
     let filter = Filter::event_types(names.iter().copied());
     let id = inline.id();
     loop {
-        let page = read::log(db, &filter, after, PAGE)
+        let mut page = read::log(db, &filter, after, PAGE)
             .await
             .map_err(|error| stopped(&id, address, "the log could not be read", error.into()))?;
+        let is_last = page.events.len() < PAGE as usize;
+        page.events
+            .retain(|event| !applied.cover(event.aggregate_id, event.position));
         if !page.events.is_empty() {
             inline
                 .project(db, &page.events)
@@ -197,7 +230,7 @@ async fn catch_up(
                 .map_err(|error| stopped(&id, address, "it failed on an old event", error))?;
         }
         after = page.covered;
-        if page.events.len() < PAGE as usize {
+        if is_last {
             return Ok(after);
         }
     }
@@ -243,10 +276,4 @@ fn backend(address: &str, source: sqlx::Error) -> OpenError {
         transient: is_transient(&source),
         source: source.into(),
     }
-}
-
-fn is_transient_box(error: &BoxError) -> bool {
-    error
-        .downcast_ref::<sqlx::Error>()
-        .is_some_and(is_transient)
 }

@@ -3,22 +3,31 @@
 use sqlx::SqliteConnection;
 
 use super::schema::failed;
-use crate::{OpenError, tables::COLUMNS};
+use crate::{OpenError, tables};
 
 /// Beside those that both databases have.
-const LOG_HEAD: (&str, &[&str]) = ("log_head", &["id", "last_position", "last_created_at"]);
+const LOG_HEAD: [(&str, &str); 3] = [
+    ("log_head", "id"),
+    ("log_head", "last_position"),
+    ("log_head", "last_created_at"),
+];
 
 /// What keeps an event from being recorded twice, changed or lost, and what an index makes bearable.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 16] = [
     "unique key events(event_id)",
     "unique key events(position)",
     "unique key events(aggregate_id, event_version)",
     "unique key snapshots(snapshot_id)",
     "unique key snapshots(aggregate_id, version)",
     "unique key projection_shards(name, version, shard)",
+    "unique key projection_nodes(node)",
+    "unique key projection_dead_letters(name, version, event_id)",
     "index idx_events_type",
     "index idx_events_type_position",
     "index idx_projections_inline",
+    "index idx_dead_letters_aggregate",
+    "index idx_dead_letters_projection",
+    "index idx_dead_letters_position",
     "trigger events_no_update",
     "trigger events_no_delete",
 ];
@@ -27,29 +36,33 @@ const OTHERS: [&str; 11] = [
 const FOUND: &str = "
     SELECT 'column ' || t.name || '.' || c.name
       FROM sqlite_schema AS t JOIN pragma_table_info(t.name) AS c
-     WHERE t.type = 'table' AND t.name IN ('events', 'log_head', 'snapshots', 'projection_shards')
+     WHERE t.type = 'table' AND t.name IN ('events', 'log_head', 'snapshots', 'projection_shards',
+           'projection_nodes', 'projection_dead_letters')
     UNION ALL
     SELECT 'unique key ' || t.name || '(' || (SELECT group_concat(name, ', ') FROM
                (SELECT name FROM pragma_index_info(k.name) ORDER BY seqno)) || ')'
       FROM sqlite_schema AS t JOIN pragma_index_list(t.name) AS k
-     WHERE t.type = 'table' AND t.name IN ('events', 'snapshots', 'projection_shards')
+     WHERE t.type = 'table' AND t.name IN ('events', 'snapshots', 'projection_shards',
+           'projection_nodes', 'projection_dead_letters')
        AND k.\"unique\" AND NOT k.partial
     UNION ALL
     SELECT type || ' ' || name FROM sqlite_schema WHERE type IN ('index', 'trigger')";
 const ROWS_OF_HEAD: &str = "SELECT count(*) FROM log_head WHERE id = 1";
 
-/// Looks at the tables of the newest migration.
-pub(super) async fn check(db: &mut SqliteConnection, address: &str) -> Result<(), OpenError> {
+/// Looks at the tables that so many migrations, which are all there are, have made.
+pub(super) async fn check(
+    db: &mut SqliteConnection,
+    migrations: u32,
+    address: &str,
+) -> Result<(), OpenError> {
     let failed = |source| failed(address, "look at", source);
     let found: Vec<Option<String>> = sqlx::query_scalar(FOUND)
         .fetch_all(&mut *db)
         .await
         .map_err(failed)?;
-    let tables = COLUMNS.iter().chain([&LOG_HEAD]);
-    let columns = tables.flat_map(|(table, columns)| {
-        let columns = columns.iter();
-        columns.map(move |column| format!("column {table}.{column}"))
-    });
+    let columns = tables::columns(migrations)
+        .chain(LOG_HEAD)
+        .map(|(table, column)| format!("column {table}.{column}"));
     let wanted = columns.chain(OTHERS.map(str::to_owned));
     let missing: Vec<_> = wanted
         .filter(|wanted| !found.iter().flatten().any(|found| found == wanted))

@@ -1,7 +1,8 @@
 //! New events: pushed inside the process, looked for where other processes write.
 //!
 //! Of all that wait, whoever finds that it is time looks for the others too: at a number that changes with
-//! each commit, which reads no table. There is no task that could end too early or too late.
+//! each commit, which reads no table, and then at the end of the log, since most commits of a process
+//! that runs projections append nothing. There is no task that could end too early or too late.
 
 use std::{
     mem,
@@ -48,7 +49,7 @@ pub(super) enum Sight {
     /// `PRAGMA data_version`, which can be compared on one and the same connection only.
     File {
         options: Box<SqliteConnectOptions>,
-        open: Option<(SqliteConnection, i64)>,
+        open: Option<(SqliteConnection, Seen)>,
     },
     /// The end of the log: who uses the only connection to a database in memory can write past the store.
     Memory {
@@ -56,6 +57,13 @@ pub(super) enum Sight {
         head: i64,
     },
     Closed,
+}
+
+/// `PRAGMA data_version`, and where the log ended then or a little later.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    version: i64,
+    head: i64,
 }
 
 impl Watcher {
@@ -133,12 +141,11 @@ impl Sight {
                         Err(_) => return true,
                     },
                 };
-                let Ok(version) = sqlx::query_scalar(VERSION).fetch_one(&mut connection).await
-                else {
+                let Ok(now) = look(&mut connection, before).await else {
                     return true;
                 };
-                *open = Some((connection, version));
-                before != Some(version)
+                *open = Some((connection, now));
+                before.is_none_or(|before| before.head != now.head)
             }
             Self::Memory { pool, head } => {
                 let Ok(now) = sqlx::query_scalar(HEAD).fetch_one(&*pool).await else {
@@ -148,5 +155,21 @@ impl Sight {
             }
             Self::Closed => true,
         }
+    }
+}
+
+async fn look(
+    connection: &mut SqliteConnection,
+    before: Option<Seen>,
+) -> Result<Seen, sqlx::Error> {
+    let version = sqlx::query_scalar(VERSION)
+        .fetch_one(&mut *connection)
+        .await?;
+    match before {
+        Some(before) if before.version == version => Ok(before),
+        _ => Ok(Seen {
+            version,
+            head: sqlx::query_scalar(HEAD).fetch_one(connection).await?,
+        }),
     }
 }

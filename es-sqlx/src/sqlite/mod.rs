@@ -2,7 +2,6 @@
 
 mod address;
 mod admit;
-mod checkpoint;
 mod erase;
 mod frame;
 mod inline;
@@ -11,6 +10,7 @@ mod layout;
 mod listen;
 mod lone;
 mod options;
+mod projections;
 mod read;
 mod record;
 mod row;
@@ -30,12 +30,12 @@ use es_core::{
 use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
 use tracing::Instrument;
 
+use self::{listen::Watcher, record::SqliteRecorder, writer::Writer};
 pub use self::{
-    checkpoint::SqliteBatch,
     options::{SqliteOptions, Synchronous},
+    projections::SqliteBatch,
     transaction::SqliteTransaction,
 };
-use self::{listen::Watcher, record::SqliteRecorder, writer::Writer};
 use crate::{OpenError, queue::Queue};
 
 /// An event store in a SQLite file. Cheap to clone; all clones are one store.

@@ -1,4 +1,6 @@
-//! A row of `events` and the event it holds.
+//! A row of `events` and the event it holds, and what all rows have in common.
+
+use std::fmt;
 
 use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Timelike, Utc};
 use es_core::{Json, Metadata, Name, Position, ReadError, RecordedEvent, Version};
@@ -12,6 +14,14 @@ macro_rules! columns {
     };
 }
 pub(super) use columns;
+
+/// The database's clock in milliseconds.
+macro_rules! now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+}
+pub(super) use now;
 
 /// Six decimals always, so that the texts sort like the times.
 pub(super) fn timestamp(time: DateTime<Utc>) -> String {
@@ -50,7 +60,10 @@ pub(super) fn parameter(position: Position) -> i64 {
 
 pub(super) fn event(row: &SqliteRow) -> Result<RecordedEvent, ReadError> {
     let position = position(row.try_get("position").unwrap_or(-1))?;
-    let row = Cells { row, position };
+    let row = Cells {
+        row,
+        what: format_args!("the event at position {position}"),
+    };
     let metadata = match row.get::<Option<String>>("metadata")? {
         None => Metadata::default(),
         Some(text) => serde_json::from_str(&text).map_err(|_| row.damaged("metadata"))?,
@@ -69,13 +82,15 @@ pub(super) fn event(row: &SqliteRow) -> Result<RecordedEvent, ReadError> {
     })
 }
 
-struct Cells<'r> {
-    row: &'r SqliteRow,
-    position: Position,
+/// The columns of a row. What does not fit is told without its content.
+pub(super) struct Cells<'r, W> {
+    pub(super) row: &'r SqliteRow,
+    /// Which row.
+    pub(super) what: W,
 }
 
-impl<'r> Cells<'r> {
-    fn get<T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
+impl<'r, W: fmt::Display> Cells<'r, W> {
+    pub(super) fn get<T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
         &self,
         column: &'static str,
     ) -> Result<T, ReadError> {
@@ -89,9 +104,24 @@ impl<'r> Cells<'r> {
         Ok(time.to_utc())
     }
 
+    /// Milliseconds since 1970.
+    pub(super) fn moment(&self, column: &'static str) -> Result<DateTime<Utc>, ReadError> {
+        DateTime::from_timestamp_millis(self.get(column)?).ok_or_else(|| self.damaged(column))
+    }
+
+    /// What has a name: the state of a projection, say.
+    pub(super) fn named<T>(
+        &self,
+        column: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, ReadError> {
+        let text: String = self.get(column)?;
+        parse(&text).ok_or_else(|| self.damaged(column))
+    }
+
     fn damaged(&self, column: &'static str) -> ReadError {
         ReadError::Corrupt {
-            what: format!("the event at position {}", self.position),
+            what: self.what.to_string(),
             problem: format!("column `{column}` does not hold what it must"),
         }
     }

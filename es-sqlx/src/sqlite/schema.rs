@@ -11,7 +11,7 @@ use crate::{OpenError, error::is_transient};
 const APPLICATION_ID: i64 = 0x6573_5f31;
 
 /// All migrations with their names, oldest first; the first is version 1.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     (
         "events",
         include_str!("../../migrations/sqlite/0001_events.sql"),
@@ -19,6 +19,10 @@ const MIGRATIONS: [(&str, &str); 2] = [
     (
         "erasure",
         include_str!("../../migrations/sqlite/0002_erasure.sql"),
+    ),
+    (
+        "projections",
+        include_str!("../../migrations/sqlite/0003_projections.sql"),
     ),
 ];
 
@@ -29,7 +33,8 @@ const APPLIED: &str = "INSERT INTO es_migrations (version, name, applied_at)
 const IS_OURS: &str = "SELECT count(*) = 3 FROM pragma_table_info('es_migrations')
     WHERE name IN ('version', 'name', 'applied_at')";
 const OUR_NAME: &str = "SELECT name FROM sqlite_schema WHERE name IN
-    ('events', 'snapshots', 'log_head', 'projection_shards', 'es_migrations') LIMIT 1";
+    ('events', 'snapshots', 'log_head', 'projection_shards', 'projection_nodes',
+     'projection_dead_letters', 'es_migrations') LIMIT 1";
 const NEWEST: &str = "SELECT coalesce(max(version), 0) FROM es_migrations";
 
 /// Looks at a file before anything is written to it, be it only the switch to WAL.
@@ -98,18 +103,19 @@ async fn judge(connection: &mut SqliteConnection, address: &str) -> Result<u32, 
         .fetch_one(&mut *snapshot)
         .await
         .map_err(failed)?;
-    let known = MIGRATIONS.len();
-    if usize::try_from(found) == Ok(known) {
-        layout::check(&mut snapshot, address).await?;
-    }
-    match usize::try_from(found) {
-        Ok(applied) if applied <= known => Ok(u32::try_from(applied).unwrap_or(0)),
-        _ => Err(OpenError::Newer {
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(OpenError::Newer {
             address: address.to_owned(),
-            found: u32::try_from(found).unwrap_or(u32::MAX),
-            known: u32::try_from(known).unwrap_or(u32::MAX),
-        }),
+            found,
+            known,
+        });
     }
+    if found == known {
+        layout::check(&mut snapshot, found, address).await?;
+    }
+    Ok(found)
 }
 
 /// Of many processes the one that gets the write lock migrates, the others find it done. If

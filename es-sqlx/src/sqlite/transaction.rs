@@ -6,7 +6,13 @@ use es_core::{Append, AppendError, Appended, ExpectedVersion, NewEvent, Position
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::runtime::Handle;
 
-use super::{SqliteStore, admit::Begin, record, writer::Writer};
+use super::{
+    SqliteStore,
+    admit::Begin,
+    projections::{Leases, Written},
+    record,
+    writer::Writer,
+};
 
 const ENDED: &str = "the transaction was ended by one of its statements";
 
@@ -18,6 +24,8 @@ pub(super) struct Open {
     /// How many transactions had ended when it began.
     ends: u64,
     runtime: Handle,
+    /// Which nodes of this process have been announced in it.
+    announced: Option<Written>,
 }
 
 impl Open {
@@ -28,7 +36,15 @@ impl Open {
             ends: writer.ends.count(),
             writer: Arc::clone(writer),
             runtime: Handle::current(),
+            announced: None,
         })
+    }
+
+    /// Writes which nodes of this process are alive, if some of them wait for the write lock.
+    pub(super) async fn announce(&mut self) -> Result<(), sqlx::Error> {
+        let writer = Arc::clone(&self.writer);
+        self.announced = Some(writer.leases.write(self.connection()).await?);
+        Ok(())
     }
 
     pub(super) fn connection(&mut self) -> &mut SqliteConnection {
@@ -47,10 +63,16 @@ impl Open {
         if self.has_ended() {
             return Err(sqlx::Error::Protocol(ENDED.to_owned()));
         }
-        match self.transaction.take() {
-            Some(transaction) => transaction.commit().await,
-            None => Ok(()),
+        if self.announced.is_none() {
+            self.announce().await?;
         }
+        if let Some(transaction) = self.transaction.take() {
+            transaction.commit().await?;
+        }
+        if let Some(announced) = &self.announced {
+            self.writer.leases.forget(announced);
+        }
+        Ok(())
     }
 }
 
@@ -63,11 +85,34 @@ impl Drop for Open {
             return;
         };
         if self.has_ended() {
-            // The driver believes that there is one until it has rolled one back.
+            self.runtime
+                .spawn(async move { reconcile(&mut transaction).await });
+        } else if self.writer.leases.is_waiting() {
+            let writer = Arc::clone(&self.writer);
             self.runtime.spawn(async move {
-                let _ = sqlx::raw_sql("BEGIN").execute(&mut *transaction).await;
+                roll_back_and_announce(&mut transaction, &writer.leases).await;
+                reconcile(&mut transaction).await;
             });
         }
+    }
+}
+
+/// The driver believes that there is a transaction until it has rolled one back.
+async fn reconcile(db: &mut SqliteConnection) {
+    let _ = sqlx::raw_sql("BEGIN").execute(db).await;
+}
+
+/// Nodes of this process have waited for the lock: they must not be taken for dead when others get it.
+/// If the disk is full, say, they wait for their next beat.
+async fn roll_back_and_announce(db: &mut SqliteConnection, leases: &Leases) {
+    // In one trip, so that hardly anybody comes in between.
+    let _ = sqlx::raw_sql("ROLLBACK; BEGIN IMMEDIATE")
+        .execute(&mut *db)
+        .await;
+    let announced = leases.write(&mut *db).await;
+    let committed = sqlx::raw_sql("COMMIT").execute(db).await;
+    if let (Ok(announced), Ok(_)) = (announced, committed) {
+        leases.forget(&announced);
     }
 }
 

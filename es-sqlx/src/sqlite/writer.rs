@@ -15,6 +15,7 @@ use tokio::{
     sync::watch,
 };
 
+use super::projections::Leases;
 use crate::head;
 
 /// What all who write share.
@@ -28,6 +29,7 @@ pub(super) struct Writer {
     pub(super) ends: Ends,
     /// The end of the log, as far as this process has moved it.
     pub(super) head: watch::Sender<Position>,
+    pub(super) leases: Leases,
     /// The projections that run inside each append.
     pub(super) inline: Vec<Inline<SqliteConnection>>,
 }
@@ -90,6 +92,7 @@ impl Writer {
             forsaken,
             ends,
             head: watch::Sender::new(Position::START),
+            leases: Leases::default(),
             inline,
         }
     }

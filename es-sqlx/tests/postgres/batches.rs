@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use es_core::{
     Batch, CheckpointError, Claim, EventStore, ExpectedVersion, Json, NewEvent, Position, Progress,
-    ProjectionId, ProjectionStore, StreamId,
+    ProjectionId, ProjectionStore, Shard, StreamId,
 };
 use es_sqlx::{
     PgStore,
@@ -13,9 +13,10 @@ use es_sqlx::{
 use sqlx::Executor;
 use uuid::Uuid;
 
-use crate::postgres_server::{fresh_schema, fresh_store, url};
-
-const TTL: Duration = Duration::from_secs(30);
+use crate::{
+    node,
+    postgres_server::{fresh_schema, fresh_store, url},
+};
 
 fn lamps() -> ProjectionId {
     ProjectionId::new("lamps", 1)
@@ -35,17 +36,15 @@ async fn ready(store: &PgStore) -> (Claim, Progress) {
         )
         .await
         .unwrap();
-    let mut set_up = store.begin_set_up(&lamps()).await.unwrap();
+    let shard = node::register(store, &lamps(), &["switched"]).await;
+    let (mut set_up, _) = store.begin_change(&lamps()).await.unwrap();
     set_up
         .connection()
         .execute("CREATE TABLE IF NOT EXISTS lamps (n INT)")
         .await
         .unwrap();
     set_up.commit().await.unwrap();
-    let claim = store
-        .acquire(&lamps(), &["switched"], Uuid::now_v7(), TTL)
-        .await
-        .unwrap();
+    let claim = acquire(store, &shard).await;
     let progress = Progress {
         position: appended.position,
         anchor: Some((appended.position, last)),
@@ -53,8 +52,13 @@ async fn ready(store: &PgStore) -> (Claim, Progress) {
     (claim, progress)
 }
 
+async fn acquire(store: &PgStore, shard: &Shard) -> Claim {
+    let node = node::start(store).await;
+    store.acquire(shard, &["switched"], node).await.unwrap()
+}
+
 async fn fill(store: &PgStore, claim: &Claim, to: &Progress) -> PgBatch {
-    let mut batch = store.begin_batch(claim, to, TTL).await.unwrap();
+    let mut batch = store.begin_batch(claim, to).await.unwrap();
     batch
         .connection()
         .execute("INSERT INTO lamps VALUES (1)")
@@ -64,12 +68,12 @@ async fn fill(store: &PgStore, claim: &Claim, to: &Progress) -> PgBatch {
 }
 
 async fn state(store: &PgStore) -> (Position, i64) {
-    let checkpoint = store.checkpoint(&lamps()).await.unwrap().unwrap();
+    let position = store.checkpoint(&lamps()).await.unwrap().unwrap();
     let count = format!("SELECT count(*) FROM {}.lamps", store.schema());
     let lamps = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
         .fetch_one(store.pool())
         .await;
-    (checkpoint.position, lamps.unwrap())
+    (position, lamps.unwrap())
 }
 
 const NOTHING: (Position, i64) = (Position::START, 0);
@@ -100,13 +104,10 @@ async fn a_fenced_batch_keeps_nothing() {
     let store = fresh_store().await;
     let (asleep, to) = ready(&store).await;
     store.release(&asleep).await.unwrap();
-    let awake = store
-        .acquire(&lamps(), &["switched"], Uuid::now_v7(), TTL)
-        .await
-        .unwrap();
+    let awake = acquire(&store, &asleep.shard).await;
     assert_eq!(awake.epoch, asleep.epoch + 1);
 
-    let fenced = store.begin_batch(&asleep, &to, TTL).await.map(drop);
+    let fenced = store.begin_batch(&asleep, &to).await.map(drop);
     assert!(
         matches!(fenced, Err(CheckpointError::Fenced { .. })),
         "{fenced:?}"
@@ -114,7 +115,7 @@ async fn a_fenced_batch_keeps_nothing() {
     let open = fill(&store, &awake, &to).await;
     let second = {
         let (store, awake) = (store.clone(), awake.clone());
-        tokio::spawn(async move { store.begin_batch(&awake, &to, TTL).await.map(drop) })
+        tokio::spawn(async move { store.begin_batch(&awake, &to).await.map(drop) })
     };
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!second.is_finished(), "it waits for the open batch");
@@ -193,8 +194,9 @@ async fn on_a_pool_of_the_program_read_models_land_in_the_schema() {
 #[tokio::test]
 async fn event_types_are_compared_one_by_one() {
     let store = fresh_store().await;
-    let owner = Uuid::now_v7();
-    let acquire = async |types: &[&str]| store.acquire(&lamps(), types, owner, TTL).await;
+    let owner = node::start(&store).await;
+    let shard = node::register(&store, &lamps(), &["b, c", "a"]).await;
+    let acquire = async |types: &[&str]| store.acquire(&shard, types, owner).await;
     acquire(&["b, c", "a"]).await.unwrap();
     acquire(&["a", "b, c"]).await.unwrap();
 

@@ -10,7 +10,10 @@ use es_sqlx::{PgStore, postgres::PgOptions};
 use sqlx::{AssertSqlSafe, Executor};
 use uuid::Uuid;
 
-use crate::postgres_server::{fresh_schema, fresh_store, url};
+use crate::{
+    node,
+    postgres_server::{fresh_schema, fresh_store, url},
+};
 
 fn lamp() -> StreamId {
     StreamId::new("lamp", Uuid::now_v7())
@@ -73,19 +76,19 @@ async fn batches_dropped_at_any_time_do_not_swallow_appends() {
         .await
         .unwrap();
     store.migrate().await.unwrap();
-    let (projection, ttl) = (ProjectionId::new("lamps", 1), Duration::from_secs(30));
-    let owner = Uuid::now_v7();
-    let claim = store.acquire(&projection, &[], owner, ttl).await.unwrap();
+    let projection = ProjectionId::new("lamps", 1);
+    let shard = node::register(&store, &projection, &[]).await;
+    let owner = node::start(&store).await;
+    let claim = store.acquire(&shard, &[], owner).await.unwrap();
     let to = Progress {
         position: Position::START,
         anchor: None,
     };
     let soon = |round: u64| Duration::from_micros(round * 7);
     for round in 0..150 {
-        let _ = tokio::time::timeout(soon(round), store.begin_set_up(&projection)).await;
-        let _ = tokio::time::timeout(soon(round), store.begin_batch(&claim, &to, ttl)).await;
-        let _ =
-            tokio::time::timeout(soon(round), store.acquire(&projection, &[], owner, ttl)).await;
+        let _ = tokio::time::timeout(soon(round), store.begin_change(&projection)).await;
+        let _ = tokio::time::timeout(soon(round), store.begin_batch(&claim, &to)).await;
+        let _ = tokio::time::timeout(soon(round), store.acquire(&shard, &[], owner)).await;
         let _ = tokio::time::timeout(soon(round), store.migrate()).await;
         let _ = tokio::time::timeout(soon(round), store.pool().begin()).await;
         store

@@ -1,9 +1,14 @@
 //! Nothing appears late, and nothing waits for those who cannot make it so. Raw sessions play the slow
 //! writers.
 
+use std::time::Duration;
+
 use es_core::{EventStore, Filter, Position};
 use es_sqlx::{PgStore, postgres::PgOptions};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    AssertSqlSafe, Connection, Executor, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use uuid::Uuid;
 
 use crate::postgres_server::{fresh_schema, url};
@@ -95,6 +100,104 @@ async fn commit_out_of_order() {
     run(&mut slow, "COMMIT").await;
 
     assert_eq!(world.positions().await, [1, 2]);
+}
+
+/// Who watches is told whom readers wait for: the one who could fill the hole, not the one whose transaction
+/// is older but who came later. Seen to fail when all who hold the lock are asked.
+#[tokio::test]
+async fn the_horizon_names_who_holds_it_back() {
+    let world = World::new().await;
+    let (mut old, mut slow, mut fast) = (
+        world.session().await,
+        world.session().await,
+        world.session().await,
+    );
+    run(&mut old, "BEGIN; SELECT now()").await;
+    run(&mut slow, "SET application_name = 'importer'").await;
+    run(&mut slow, "BEGIN").await;
+    draw(&mut slow).await;
+    draw(&mut fast).await;
+    assert_eq!(world.settled().await, 0);
+    draw(&mut old).await;
+    run(&mut fast, "SELECT pg_sleep(0.1)").await;
+
+    let horizon = world.store.horizon().await.unwrap();
+
+    assert_eq!(
+        (horizon.settled, horizon.end),
+        (Position::START, Position::new(2))
+    );
+    let blocker = horizon.blocker.expect("readers wait");
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut slow)
+        .await
+        .unwrap();
+    assert_eq!(
+        (blocker.pid, blocker.name.as_str()),
+        (Some(pid), "importer")
+    );
+    let age = blocker.age;
+    assert!(age >= Duration::from_millis(100) && age < Duration::from_secs(60));
+
+    let prepared = format!("PREPARE TRANSACTION '{}'", world.schema);
+    slow.execute(AssertSqlSafe(prepared)).await.unwrap();
+    let blocker = world.store.horizon().await.unwrap().blocker;
+    let blocker = blocker.expect("readers wait");
+    assert_eq!((blocker.pid, &blocker.name), (None, &world.schema));
+
+    let commit = format!("COMMIT PREPARED '{}'", world.schema);
+    slow.execute(AssertSqlSafe(commit)).await.unwrap();
+    run(&mut old, "COMMIT").await;
+    let horizon = world.store.horizon().await.unwrap();
+    assert_eq!(
+        (horizon.settled, horizon.end),
+        (horizon.end, Position::new(3))
+    );
+    assert_eq!(horizon.blocker, None);
+}
+
+/// Times of sessions of other roles are hidden from it. Seen to fail when the age is taken for granted.
+#[tokio::test]
+async fn a_role_without_rights_is_told_as_much_as_it_may_know() {
+    let world = World::new().await;
+    let schema = &world.schema;
+    let role = format!("{schema}_watcher");
+    let grant = format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA {schema} TO {role};
+         GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
+    );
+    let (mut slow, mut fast) = (world.session().await, world.session().await);
+    slow.execute(AssertSqlSafe(grant)).await.unwrap();
+    let become_role = format!("SET ROLE {role}");
+    let pool = PgPoolOptions::new()
+        .max_connections(2)
+        .after_connect(move |connection, _| {
+            let become_role = become_role.clone();
+            Box::pin(async move {
+                connection.execute(AssertSqlSafe(become_role)).await?;
+                Ok(())
+            })
+        })
+        .connect(&url())
+        .await
+        .unwrap();
+    let watcher = PgOptions::from_pool(pool).schema(schema).connect();
+    let watcher = watcher.await.unwrap();
+    run(&mut slow, "BEGIN").await;
+    draw(&mut slow).await;
+    draw(&mut fast).await;
+    watcher.settled().await.unwrap();
+    run(&mut fast, "SELECT pg_sleep(0.05)").await;
+
+    let blocker = watcher.horizon().await.unwrap().blocker;
+
+    let blocker = blocker.expect("readers wait");
+    assert!(blocker.pid.is_some());
+    assert!(blocker.age >= Duration::from_millis(50), "{blocker:?}");
+    watcher.close().await;
+    run(&mut slow, "ROLLBACK").await;
+    let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    slow.execute(AssertSqlSafe(drop)).await.unwrap();
 }
 
 /// Looks are shared, but only with those who asked before: without other writers an append is settled

@@ -1,15 +1,19 @@
 //! Projections inside the append: never behind, never half there, never left out.
 
 use es_core::{
-    Append, AppendError, BoxError, Chain, CheckpointError, Event, EventStore, ExpectedVersion,
-    NewEvent, Project, Projection, ProjectionId, ProjectionStore, Recorded, StreamErased, StreamId,
+    Append, AppendError, Batch, BoxError, Chain, CheckpointError, Event, EventStore,
+    ExpectedVersion, Lifecycle, Marks, NewEvent, Position, Project, Projection, ProjectionId,
+    ProjectionStore, Recorded, Shard, Standing, StreamErased, StreamId,
 };
 use es_sqlx::{OpenError, PgStore, postgres::PgOptions};
 use serde::{Deserialize, Serialize};
 use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
-use crate::postgres_server::{fresh_schema, url};
+use crate::{
+    node,
+    postgres_server::{fresh_schema, url},
+};
 
 #[derive(Event, Serialize, Deserialize, Debug)]
 struct Deposited {
@@ -308,16 +312,21 @@ async fn a_daemon_cannot_run_it_as_well() {
     let store = declared(&fresh_schema()).await;
     let projection = ProjectionId::of::<Balances>();
     let types = ["deposited", StreamErased::EVENT_TYPE];
-    let error = store
-        .acquire(
-            &projection,
-            &types,
-            Uuid::now_v7(),
-            std::time::Duration::from_secs(1),
-        )
-        .await
-        .unwrap_err();
+    let shard = Shard::new(projection.clone(), 0);
+    let node = node::start(&store).await;
+    let error = store.acquire(&shard, &types, node).await.unwrap_err();
     assert!(matches!(error, CheckpointError::Inline { .. }), "{error:?}");
+
+    store
+        .append(&account(), ExpectedVersion::NoStream, &[deposit(1)])
+        .await
+        .unwrap();
+    let settled = store.settled().await.unwrap();
+    let (change, standings) = store.begin_change(&projection).await.unwrap();
+    change.rollback().await.unwrap();
+    assert_eq!(standings, store.standings(None).await.unwrap());
+    assert_eq!(standings[0].position, settled);
+    assert!(standings[0].active);
 }
 
 /// The program ran already when another one declared the projection. Seen to fail when a store asks only
@@ -367,17 +376,65 @@ async fn a_retired_projection_goes_on_where_it_stopped() {
 
     // A daemon may go on with it as well.
     again.retire_inline("balances").await.unwrap();
+    let projection = ProjectionId::of::<Balances>();
+    let (mut change, mut standings) = again.begin_change(&projection).await.unwrap();
+    assert_eq!(standings[0].lifecycle, Lifecycle::Retired);
+    standings[0].lifecycle = Lifecycle::Running;
+    change.put_standings(&standings).await.unwrap();
+    change.commit().await.unwrap();
     let types = ["deposited", StreamErased::EVENT_TYPE];
-    let claim = again
-        .acquire(
-            &ProjectionId::of::<Balances>(),
-            &types,
-            Uuid::now_v7(),
-            std::time::Duration::from_secs(1),
+    let node = node::start(&again).await;
+    let shard = &standings[0].shard;
+    let claim = again.acquire(shard, &types, node).await.unwrap();
+    assert_eq!(claim.position, last.position);
+}
+
+/// A projection that a daemon ran, and that was divided otherwise before: what was applied beyond its
+/// position is not applied again, and the older version is no longer the one that is served. Seen to fail
+/// when `catch_up` does not ask the marks.
+#[tokio::test]
+async fn it_goes_on_where_a_daemon_stopped() {
+    let schema = fresh_schema();
+    let plain = options(&schema).connect().await.unwrap();
+    plain.migrate().await.unwrap();
+    let stream = account();
+    plain
+        .append(
+            &stream,
+            ExpectedVersion::NoStream,
+            &[deposit(1), deposit(1), deposit(1)],
         )
         .await
         .unwrap();
-    assert_eq!(claim.position, last.position);
+    let projection = ProjectionId::of::<Balances>();
+    let types = ["deposited", StreamErased::EVENT_TYPE];
+    let stands = |version, shards| {
+        let id = ProjectionId::new(&projection.name, version);
+        let mut standing = Standing::new(Shard::new(id, 0), shards, &types);
+        standing.position = Position::new(1);
+        standing.applied = Marks::new([Position::new(2)]);
+        standing
+    };
+    let put = async |standing: Standing| {
+        let (mut change, _) = plain.begin_change(&projection).await.unwrap();
+        change.put_standings(&[standing]).await.unwrap();
+        change.commit().await.unwrap();
+    };
+    put(stands(2, 1)).await;
+    put(stands(1, 2)).await;
+    let store = options(&schema).inline(Balances).connect().await.unwrap();
+    let divided = store.migrate().await.unwrap_err();
+    assert!(divided.to_string().contains("2 shards"), "{divided}");
+
+    put(stands(1, 1)).await;
+    store.migrate().await.unwrap();
+
+    assert_eq!(balance(&store, &stream).await, Some((1, 3)));
+    let standings = store.standings(None).await.unwrap();
+    let active: Vec<_> = standings.iter().map(|standing| standing.active).collect();
+    assert_eq!(active, [true, false]);
+    assert_eq!(standings[0].lifecycle, Lifecycle::Inline);
+    assert_eq!(standings[0].applied, Marks::default());
 }
 
 /// Writers that do not know of it are at work while a projection is set up: no event is left out, whichever

@@ -1,16 +1,18 @@
 //! The roles of `roles/postgres.sql` can do what they are for, and nothing else.
 
-use std::time::Duration;
-
 use es_core::{
-    Batch, EventStore, ExpectedVersion, Filter, Json, NewEvent, Position, Progress, ProjectionId,
-    ProjectionStore, Snapshot, SnapshotStore, StreamErased, StreamId, Version,
+    Batch, DeadLetter, EventStore, ExpectedVersion, Failure, FailureKind, Filter, Json,
+    LetterState, LogPage, NewEvent, Position, Progress, ProjectionId, ProjectionStore, Shard,
+    Snapshot, SnapshotStore, Standing, StreamErased, StreamId, Version,
 };
 use es_sqlx::{PgStore, postgres::PgOptions};
 use sqlx::{AssertSqlSafe, Executor, postgres::PgPoolOptions};
 use uuid::Uuid;
 
-use crate::postgres_server::{fresh_store, url};
+use crate::{
+    node,
+    postgres_server::{fresh_store, url},
+};
 
 const ROLES: [&str; 4] = ["reader", "writer", "projector", "eraser"];
 
@@ -97,9 +99,15 @@ fn snapshot(stream: &StreamId) -> Snapshot {
     }
 }
 
+fn letter(page: &LogPage) -> DeadLetter {
+    let projection = ProjectionId::new("lamps", 1);
+    let failure = Failure::new(FailureKind::Handler, "no bulb");
+    DeadLetter::new(projection, &page.events[0], LetterState::Parked, failure, 1)
+}
+
 async fn project(store: &PgStore) -> Result<(), es_core::CheckpointError> {
     let projection = ProjectionId::new("lamps", 1);
-    let mut set_up = store.begin_set_up(&projection).await?;
+    let (mut set_up, there) = store.begin_change(&projection).await?;
     set_up
         .connection()
         .execute("CREATE TABLE IF NOT EXISTS lamps (id UUID)")
@@ -110,16 +118,31 @@ async fn project(store: &PgStore) -> Result<(), es_core::CheckpointError> {
             transient: false,
             source: source.into(),
         })?;
+    let shards: Vec<_> = there.into_iter().map(|there| there.shard).collect();
+    set_up.remove_standings(&shards).await?;
+    let shard = Shard::new(projection, 0);
+    let standing = Standing::new(shard.clone(), 1, &["switched"]);
+    set_up.put_standings(&[standing]).await?;
     set_up.commit().await?;
-    let ttl = Duration::from_secs(5);
-    let claim = store
-        .acquire(&projection, &["switched"], Uuid::now_v7(), ttl)
-        .await?;
+    let node = node::start(store).await;
+    let claim = store.acquire(&shard, &["switched"], node).await?;
     let to = Progress {
         position: Position::new(1),
         anchor: None,
     };
-    store.begin_batch(&claim, &to, ttl).await?.commit().await
+    let mut batch = store.begin_batch(&claim, &to).await?;
+    let letter = letter(
+        &store
+            .read_log(&Filter::All, Position::START, 1)
+            .await
+            .unwrap(),
+    );
+    batch.put_letters(&[letter]).await?;
+    batch.remove_letters(&claim.shard.projection, None).await?;
+    batch.commit().await?;
+    store.release(&claim).await?;
+    store.leave(node).await.unwrap();
+    Ok(())
 }
 
 /// What each role can do: read, append, save a snapshot, project, erase.

@@ -90,8 +90,9 @@ async fn without_tables_the_error_names_the_next_step() {
 async fn without_tables_no_read_model_is_set_up() {
     let store = connect(&fresh_schema()).await.unwrap();
     let error = store
-        .begin_set_up(&ProjectionId::new("lamps", 1))
+        .begin_change(&ProjectionId::new("lamps", 1))
         .await
+        .map(drop)
         .unwrap_err();
     let text = Chain(&error).to_string();
     assert!(text.contains("call `PgStore::migrate()` first"), "{text}");

@@ -1,9 +1,9 @@
 //! The database refuses to change what was recorded, whoever asks.
 
-use es_core::{Batch, ProjectionId, ProjectionStore};
+use es_core::{Batch, ProjectionId};
 use es_sqlx::SqliteStore;
 
-use crate::{add, folder, lamp, open, read, sql, stranger};
+use crate::{add, folder, lamp, open, read, set_up, sql, stranger};
 
 #[tokio::test]
 async fn a_stranger_cannot_update_or_delete_events() {
@@ -37,7 +37,7 @@ async fn a_projection_cannot_replace_events() {
     let before = read(&store, &stream).await;
 
     let projection = ProjectionId::new("rogue", 1);
-    let mut batch = store.begin_set_up(&projection).await.unwrap();
+    let mut batch = set_up(&store, &projection).await;
     let replaced = sql(
         batch.connection(),
         "INSERT OR REPLACE INTO events SELECT event_id, aggregate_id, aggregate_type, event_type,

@@ -146,7 +146,7 @@ async fn eight_tasks_migrate_one_new_file() {
             .iter()
             .map(|(version, name)| (*version, &**name))
             .collect();
-        assert_eq!(applied, [(1, "events"), (2, "erasure")]);
+        assert_eq!(applied, [(1, "events"), (2, "erasure"), (3, "projections")]);
         assert_eq!(store.settled().await.unwrap(), Position::new(8));
     }
 }
@@ -221,7 +221,7 @@ async fn a_newer_database_is_left_alone() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the database at {} has migration 9, this program knows up to 2; deploy the newer program",
+            "the database at {} has migration 9, this program knows up to 3; deploy the newer program",
             file.display()
         )
     );

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use es_core::{
     AppendError, BoxError, CheckpointError, Event, EventStore, ExpectedVersion, Project,
-    Projection, ProjectionId, ProjectionStore, Recorded, StreamErased,
+    Projection, ProjectionId, ProjectionStore, Recorded, Shard, StreamErased,
 };
 use es_sqlx::{OpenError, SqliteStore, sqlite::SqliteOptions};
 use serde::{Deserialize, Serialize};
@@ -283,7 +283,7 @@ async fn a_new_one_is_filled_from_the_log_and_a_newer_version_takes_over() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(checkpoint.position, new.settled().await.unwrap());
+    assert_eq!(checkpoint, new.settled().await.unwrap());
 }
 
 #[tokio::test]
@@ -325,10 +325,9 @@ async fn a_declaration_that_does_not_fit_is_refused() {
     let store = options(&file).inline(Switches).open().await.unwrap();
     let leased = store
         .acquire(
-            &ProjectionId::of::<Switches>(),
+            &Shard::new(ProjectionId::of::<Switches>(), 0),
             &["switched"],
             Uuid::now_v7(),
-            std::time::Duration::from_secs(9),
         )
         .await;
     assert!(

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use es_core::{
     Batch, CheckpointError, Claim, EventStore, Position, Progress, ProjectionId, ProjectionStore,
+    Standing,
 };
-use es_sqlx::{SqliteStore, sqlite::SqliteBatch};
+use es_sqlx::{
+    SqliteStore,
+    sqlite::{SqliteBatch, SqliteOptions},
+};
 use tokio::time::timeout;
-use uuid::Uuid;
 
-use crate::{add, folder, lamp, open, read, sql, stranger};
+use crate::{add, alive, folder, lamp, open, read, register, set_up, sql, stranger};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -21,18 +24,17 @@ fn lamps() -> ProjectionId {
 async fn ready(store: &SqliteStore) -> (Claim, Progress) {
     let stream = lamp();
     add(store, &stream, 3).await;
-    let mut set_up = store.begin_set_up(&lamps()).await.unwrap();
+    let mut begun = set_up(store, &lamps()).await;
     sql(
-        set_up.connection(),
+        begun.connection(),
         "CREATE TABLE IF NOT EXISTS lamps (n INTEGER)",
     )
     .await
     .unwrap();
-    set_up.commit().await.unwrap();
-    let claim = store
-        .acquire(&lamps(), &["switched"], Uuid::now_v7(), TTL)
-        .await
-        .unwrap();
+    begun.commit().await.unwrap();
+    let shard = register(store, &lamps(), &["switched"]).await;
+    let node = alive(store, TTL).await;
+    let claim = store.acquire(&shard, &["switched"], node.id).await.unwrap();
     let last = read(store, &stream).await.pop().unwrap();
     let progress = Progress {
         position: last.position,
@@ -42,7 +44,7 @@ async fn ready(store: &SqliteStore) -> (Claim, Progress) {
 }
 
 async fn fill(store: &SqliteStore, claim: &Claim, to: &Progress) -> SqliteBatch {
-    let mut batch = store.begin_batch(claim, to, TTL).await.unwrap();
+    let mut batch = store.begin_batch(claim, to).await.unwrap();
     sql(batch.connection(), "INSERT INTO lamps VALUES (1)")
         .await
         .unwrap();
@@ -54,7 +56,7 @@ async fn state(store: &SqliteStore) -> (Position, i64) {
     let lamps = sqlx::query_scalar("SELECT count(*) FROM lamps")
         .fetch_one(store.pool())
         .await;
-    (checkpoint.position, lamps.unwrap())
+    (checkpoint, lamps.unwrap())
 }
 
 const NOTHING: (Position, i64) = (Position::START, 0);
@@ -120,20 +122,21 @@ async fn a_fenced_batch_keeps_nothing() {
     let (one, two) = (open(&file).await, open(&file).await);
     let (asleep, to) = ready(&one).await;
     one.release(&asleep).await.unwrap();
+    let node = alive(&two, TTL).await;
     let awake = two
-        .acquire(&lamps(), &["switched"], Uuid::now_v7(), TTL)
+        .acquire(&asleep.shard, &["switched"], node.id)
         .await
         .unwrap();
     assert_eq!(awake.epoch, asleep.epoch + 1);
 
-    let fenced = one.begin_batch(&asleep, &to, TTL).await;
+    let fenced = one.begin_batch(&asleep, &to).await;
     let error = fenced.map(drop).unwrap_err();
     assert!(matches!(error, CheckpointError::Fenced { .. }), "{error:?}");
     assert_eq!(state(&one).await, NOTHING);
 
     fill(&two, &awake, &to).await.commit().await.unwrap();
     // The same step twice: the checkpoint is no longer where the claim has it.
-    let again = two.begin_batch(&awake, &to, TTL).await.map(drop);
+    let again = two.begin_batch(&awake, &to).await.map(drop);
     assert!(
         matches!(again, Err(CheckpointError::Fenced { .. })),
         "{again:?}"
@@ -163,9 +166,9 @@ async fn an_open_batch_does_not_stop_readers_and_writers_wait_for_it() {
 #[tokio::test]
 async fn a_checkpoint_of_other_event_types_is_refused() {
     let store = SqliteStore::in_memory().await.unwrap();
-    let owner = Uuid::now_v7();
-    let acquire = async |types: &[&str]| store.acquire(&lamps(), types, owner, TTL).await;
-    acquire(&["b, c", "a"]).await.unwrap();
+    let node = alive(&store, TTL).await;
+    let shard = register(&store, &lamps(), &["b, c", "a"]).await;
+    let acquire = async |types: &[&str]| store.acquire(&shard, types, node.id).await;
     acquire(&["a", "b, c"]).await.unwrap();
 
     let error = acquire(&["a, b", "c"]).await.unwrap_err();
@@ -187,15 +190,12 @@ async fn dropped_futures_leave_the_writer_usable() {
     let (_folder, file) = folder();
     let store = open(&file).await;
     let (claim, to) = ready(&store).await;
+    let node = alive(&store, TTL).await;
     for microseconds in (0..1500).step_by(15) {
         let limit = Duration::from_micros(microseconds);
-        let _ = timeout(limit, store.begin_set_up(&lamps())).await;
-        let _ = timeout(limit, store.begin_batch(&claim, &to, TTL)).await;
-        let _ = timeout(
-            limit,
-            store.acquire(&lamps(), &["switched"], claim.owner, TTL),
-        )
-        .await;
+        let _ = timeout(limit, store.begin_change(&lamps())).await;
+        let _ = timeout(limit, store.begin_batch(&claim, &to)).await;
+        let _ = timeout(limit, store.beat(&node, TTL)).await;
         let _ = timeout(limit, async {
             fill(&store, &claim, &to).await.rollback().await
         })
@@ -228,7 +228,7 @@ async fn a_restored_log_is_noticed() {
         sql(&mut stranger(&file).await, restored).await.unwrap();
 
         let acquired = store
-            .acquire(&lamps(), &["switched"], claim.owner, TTL)
+            .acquire(&claim.shard, &["switched"], claim.owner)
             .await;
         assert_eq!(acquired.unwrap_err().to_string(), message);
     }
@@ -261,4 +261,85 @@ async fn a_batch_on_a_full_disk_keeps_nothing() {
 
     fill(&store, &claim, &to).await.commit().await.unwrap();
     assert_eq!(state(&store).await, DONE);
+}
+
+/// Without the write lock the second one would see no row either. Seen to fail when `begin_change` began
+/// with `BEGIN DEFERRED`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_begin_a_new_projection_at_once_come_one_after_the_other() {
+    let (_folder, file) = folder();
+    let stores = [open(&file).await, open(&file).await];
+    let beginning = stores.map(|store| {
+        tokio::spawn(async move {
+            let (mut batch, found) = store.begin_change(&lamps()).await.unwrap();
+            if found.is_empty() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let shard = es_core::Shard::new(lamps(), 0);
+                let standing = Standing::new(shard, 1, &["switched"]);
+                batch.put_standings(&[standing]).await.unwrap();
+            }
+            batch.commit().await.unwrap();
+            found.len()
+        })
+    });
+    let mut found = Vec::new();
+    for beginning in beginning {
+        found.push(beginning.await.unwrap());
+    }
+    found.sort_unstable();
+    assert_eq!(found, [0, 1]);
+    let epochs: Vec<i64> = sqlx::query_scalar("SELECT epoch FROM projection_shards")
+        .fetch_all(open(&file).await.pool())
+        .await
+        .unwrap();
+    assert_eq!(epochs, [1]);
+}
+
+/// What a projection returns is mostly an error of its own around the driver's.
+#[derive(Debug, thiserror::Error)]
+#[error("the read model could not be written")]
+struct Wrapped(#[source] sqlx::Error);
+
+#[tokio::test]
+async fn a_busy_file_is_worth_another_try_and_a_mistake_is_not() {
+    let (_folder, file) = folder();
+    let store = open(&file).await;
+    let (claim, to) = ready(&store).await;
+    let batch = fill(&store, &claim, &to).await;
+
+    let mut other = stranger(&file).await;
+    sql(&mut other, "PRAGMA busy_timeout = 10").await.unwrap();
+    let busy = sql(&mut other, "INSERT INTO lamps VALUES (2)").await;
+    let busy = Wrapped(busy.unwrap_err());
+    assert!(busy.0.to_string().contains("locked"), "{busy:?}");
+    assert!(store.is_transient(&busy) && store.is_transient(&busy.0));
+    let mistake = sql(&mut other, "INSERT INTO nowhere VALUES (2)").await;
+    assert!(!store.is_transient(&Wrapped(mistake.unwrap_err())));
+    assert!(!store.is_transient(&std::fmt::Error));
+    batch.rollback().await.unwrap();
+}
+
+/// A batch in another process is open for longer than one waits for the lock. Seen to fail (with `database is
+/// locked`) when nobody looks whose the shard is.
+#[tokio::test]
+async fn a_shard_whose_batch_is_open_elsewhere_is_held() {
+    let (_folder, file) = folder();
+    let store = open(&file).await;
+    let (claim, to) = ready(&store).await;
+    let batch = fill(&store, &claim, &to).await;
+    let other = SqliteOptions::new(file.to_str().unwrap())
+        .busy_timeout(Duration::from_millis(50))
+        .open()
+        .await
+        .unwrap();
+
+    let node = uuid::Uuid::now_v7();
+    for store in [&store, &other] {
+        let refused = store.acquire(&claim.shard, &["switched"], node).await;
+        assert!(
+            matches!(refused, Err(CheckpointError::Held { owner, .. }) if owner == claim.owner),
+            "{refused:?}"
+        );
+    }
+    batch.commit().await.unwrap();
 }

@@ -6,7 +6,7 @@ use es_core::{AppendError, EventStore, ExpectedVersion, Filter, Position, Stream
 use es_sqlx::{SqliteStore, sqlite::SqliteOptions};
 use uuid::Uuid;
 
-use crate::{add, folder, lamp, open, read, several, sql, stranger, switched};
+use crate::{add, folder, lamp, open, read, set_up, several, sql, stranger, switched};
 
 const EACH: usize = 200;
 
@@ -185,9 +185,7 @@ async fn a_store_recovers_from_a_full_disk() {
     add(&store, &stream, 1).await;
     // A quota of pages is kept per connection: set it on the writer.
     let projection = es_core::ProjectionId::new("quota", 1);
-    let mut batch = es_core::ProjectionStore::begin_set_up(&store, &projection)
-        .await
-        .unwrap();
+    let mut batch = set_up(&store, &projection).await;
     sql(
         es_core::Batch::connection(&mut batch),
         "PRAGMA max_page_count = 1",

@@ -1,23 +1,21 @@
 //! Checkpoints against logs that have changed under them.
 
-use std::time::Duration;
-
 use es_core::{
     Batch, CheckpointError, Claim, ExpectedVersion, Filter, LogPage, Position, Progress,
-    ProjectionId, ProjectionStore, Version,
+    ProjectionId, ProjectionStore, Shard, Version,
 };
 use uuid::Uuid;
 
+use super::node;
 use crate::oracle::{ReadModel, Tallies, add, lamp, several};
-
-const TTL: Duration = Duration::from_secs(30);
 
 fn lamps() -> ProjectionId {
     ProjectionId::new("lamps", 1)
 }
 
 async fn claim(store: &impl ProjectionStore, owner: Uuid) -> Result<Claim, CheckpointError> {
-    store.acquire(&lamps(), &["switched"], owner, TTL).await
+    let shard = Shard::new(lamps(), 0);
+    store.acquire(&shard, &["switched"], owner).await
 }
 
 /// Moves the checkpoint over a page, as a daemon does.
@@ -27,7 +25,7 @@ async fn advance(store: &impl ProjectionStore, claim: &Claim, page: &LogPage) {
         position: page.covered,
         anchor: last.map(|event| (event.position, event.event_id)),
     };
-    let batch = store.begin_batch(claim, &to, TTL).await.unwrap();
+    let batch = store.begin_batch(claim, &to).await.unwrap();
     batch.commit().await.unwrap();
 }
 
@@ -37,7 +35,8 @@ pub(crate) async fn checkpoint_ahead_of_log(
     store: impl ProjectionStore,
     cut: impl AsyncFnOnce(i64),
 ) {
-    let owner = Uuid::now_v7();
+    let owner = node::start(&store).await;
+    node::register(&store, &lamps(), &["switched"]).await;
     add(&store, &lamp(), 5).await;
     let start = claim(&store, owner).await.unwrap();
     let page = store.read_log(&Filter::All, start.position, 100).await;
@@ -56,7 +55,7 @@ pub(crate) async fn checkpoint_ahead_of_log(
         matches!(diverged, Err(CheckpointError::Diverged { .. })),
         "{diverged:?}"
     );
-    let stands = store.checkpoint(&lamps()).await.unwrap().unwrap();
+    let stands = &store.standings(Some("lamps")).await.unwrap()[0];
     assert_eq!(
         (stands.position, stands.epoch),
         (Position::new(5), start.epoch)
@@ -65,19 +64,28 @@ pub(crate) async fn checkpoint_ahead_of_log(
 
 /// A projection that wants other types than its read model was built from, before anything is written.
 pub(crate) async fn changed_type_list(store: impl ProjectionStore) {
-    let owner = Uuid::now_v7();
+    let owner = node::start(&store).await;
+    let shard = node::register(&store, &lamps(), &["switched"]).await;
     let held = claim(&store, owner).await.unwrap();
     for types in [&["switched", "dimmed"][..], &["dimmed"], &[]] {
-        let refused = store.acquire(&lamps(), types, owner, TTL).await;
+        let refused = store.acquire(&shard, types, owner).await;
         assert!(
             matches!(refused, Err(CheckpointError::OtherEventTypes { .. })),
             "{refused:?}"
         );
     }
-    assert_eq!(claim(&store, owner).await.unwrap(), held);
+    let again = claim(&store, owner).await.unwrap();
+    assert_eq!(
+        again,
+        Claim {
+            epoch: held.epoch + 1,
+            ..held
+        }
+    );
     // Another version is another read model, with a checkpoint of its own.
     let next = ProjectionId::new("lamps", 2);
-    let next = store.acquire(&next, &["dimmed"], owner, TTL).await.unwrap();
+    let next = node::register(&store, &next, &["dimmed"]).await;
+    let next = store.acquire(&next, &["dimmed"], owner).await.unwrap();
     assert_eq!(next.position, Position::START);
 }
 
@@ -96,7 +104,8 @@ pub(crate) async fn deleted_events<S: ProjectionStore>(
         add(&store, stream, 1).await;
     }
     assert_eq!(store.settled().await.unwrap(), Position::new(10));
-    let held = claim(&store, Uuid::now_v7()).await.unwrap();
+    node::register(&store, &lamps(), &["switched"]).await;
+    let held = claim(&store, node::start(&store).await).await.unwrap();
     let half = store
         .read_log(&Filter::All, held.position, 5)
         .await

@@ -3,5 +3,6 @@
 
 pub(crate) mod appends;
 pub(crate) mod checkpoints;
+pub(crate) mod node;
 pub(crate) mod paging;
 pub(crate) mod times;

@@ -1,6 +1,6 @@
 //! A log that moves to another cluster.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use es_core::{Batch, EventStore, Filter, Position, Progress, ProjectionId, ProjectionStore};
 use es_sqlx::postgres::PgOptions;
@@ -10,6 +10,7 @@ use crate::{
     cluster::{Cluster, check},
     oracle::{add, finish, follow, lamp},
     postgres_server::{fresh_store, url},
+    torture::node,
     tricks::{draw, fold, run, session},
 };
 
@@ -27,15 +28,10 @@ async fn dump_restore_new_cluster() {
         run(&mut db, "ROLLBACK").await;
         draw(&mut db, stream.aggregate_id, version).await;
     }
-    let (lamps, owner, ttl) = (
-        ProjectionId::new("lamps", 1),
-        Uuid::now_v7(),
-        Duration::from_secs(30),
-    );
-    let claim = old
-        .acquire(&lamps, &["switched"], owner, ttl)
-        .await
-        .unwrap();
+    let lamps = ProjectionId::new("lamps", 1);
+    let lamps = node::register(&old, &lamps, &["switched"]).await;
+    let owner = node::start(&old).await;
+    let claim = old.acquire(&lamps, &["switched"], owner).await.unwrap();
     let half = old
         .read_log(&Filter::All, Position::START, 10)
         .await
@@ -44,7 +40,7 @@ async fn dump_restore_new_cluster() {
         position: half.covered,
         anchor: half.events.last().map(|e| (e.position, e.event_id)),
     };
-    let batch = old.begin_batch(&claim, &to, ttl).await.unwrap();
+    let batch = old.begin_batch(&claim, &to).await.unwrap();
     batch.commit().await.unwrap();
 
     let cluster = Cluster::start();
@@ -74,10 +70,7 @@ async fn dump_restore_new_cluster() {
     let new = new.connect().await.unwrap();
     new.migrate().await.unwrap();
     assert_eq!(fold(&new).await, fold(&old).await);
-    let claim = new
-        .acquire(&lamps, &["switched"], owner, ttl)
-        .await
-        .unwrap();
+    let claim = new.acquire(&lamps, &["switched"], owner).await.unwrap();
     assert_eq!(claim.position, half.covered);
     let next = add(&new, &stream, 1).await;
     assert_eq!(next.position, Position::new(41));

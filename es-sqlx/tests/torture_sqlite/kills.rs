@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use es_core::{
-    Batch, EventStore, ExpectedVersion, Filter, Json, NewEvent, Position, Progress, ProjectionId,
-    ProjectionStore, StreamId, Version,
+    Batch, EventStore, ExpectedVersion, Filter, Json, NewEvent, Node, Position, Progress,
+    ProjectionId, ProjectionStore, Shard, Standing, StreamId, Version,
 };
 use sqlx::Executor;
 use uuid::Uuid;
@@ -88,15 +88,20 @@ async fn numbered_process() {
 async fn connection_cut_at_commit() {
     let file = File::new();
     let store = file.open().await;
-    let (lamps, owner, ttl) = (
-        ProjectionId::new("lamps", 1),
-        Uuid::now_v7(),
-        Duration::from_secs(60),
-    );
-    let mut set_up = store.begin_set_up(&lamps).await.unwrap();
+    let lamps = Shard::new(ProjectionId::new("lamps", 1), 0);
+    let (mut set_up, _) = store.begin_change(&lamps.projection).await.unwrap();
     let table = "CREATE TABLE lamps (id BLOB PRIMARY KEY, version INTEGER, count INTEGER)";
     set_up.connection().execute(table).await.unwrap();
+    let standing = Standing::new(lamps.clone(), 1, &["switched"]);
+    set_up.put_standings(&[standing]).await.unwrap();
     set_up.commit().await.unwrap();
+    let node = Node {
+        id: Uuid::now_v7(),
+        name: "the only one".to_owned(),
+        runs: vec![lamps.projection.clone()],
+    };
+    let ttl = Duration::from_secs(600);
+    store.beat(&node, ttl).await.unwrap();
     let stream = lamp();
     for round in 0..150 {
         let soon = Duration::from_micros(round * 20);
@@ -108,7 +113,7 @@ async fn connection_cut_at_commit() {
 
         let mut dropped = false;
         loop {
-            let claim = store.acquire(&lamps, &["switched"], owner, ttl).await;
+            let claim = store.acquire(&lamps, &["switched"], node.id).await;
             let claim = claim.unwrap();
             let page = store.read_log(&Filter::All, claim.position, 100).await;
             let page = page.unwrap();
@@ -119,7 +124,7 @@ async fn connection_cut_at_commit() {
                 position: page.covered,
                 anchor: Some((last.position, last.event_id)),
             };
-            let mut batch = store.begin_batch(&claim, &to, ttl).await.unwrap();
+            let mut batch = store.begin_batch(&claim, &to).await.unwrap();
             for event in &page.events {
                 // The oracle in SQL: only the next version is taken.
                 let applied = sqlx::query(

@@ -29,6 +29,14 @@ async fn schema_mismatch_of_tables() {
             "ALTER TABLE projection_shards RENAME COLUMN epoch TO era",
             "epoch",
         ),
+        (
+            "ALTER TABLE projection_nodes DROP COLUMN runs",
+            "projection_nodes.runs",
+        ),
+        (
+            "DROP INDEX idx_dead_letters_position",
+            "idx_dead_letters_position",
+        ),
         ("DROP TABLE snapshots", "snapshots"),
         (
             "DROP INDEX idx_events_aggregate",

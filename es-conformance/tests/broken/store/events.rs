@@ -1,9 +1,12 @@
 //! The port itself: each method in a file of its own.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use es_core::{
-    Append, AppendError, Appended, Capabilities, EraseError, EventStore, ExpectedVersion, Filter,
-    LogPage, NewEvent, Position, ReadError, RecordedEvent, Scan, StreamErased, StreamId, Version,
+    Append, AppendError, Appended, Blocker, Capabilities, EraseError, EventStore, ExpectedVersion,
+    Filter, Horizon, LogPage, NewEvent, Position, ReadError, RecordedEvent, Scan, StreamErased,
+    StreamId, Version,
 };
 
 use super::{FaultyStore, Ordering};
@@ -63,6 +66,25 @@ impl EventStore for FaultyStore {
             Fault::SettlesBackwards if self.every_second_time() => Ok(Position::START),
             _ => self.inner.settled().await,
         }
+    }
+
+    async fn horizon(&self) -> Result<Horizon, ReadError> {
+        let mut horizon = self.inner.horizon().await?;
+        match self.fault {
+            Fault::SettlesAboveTheEnd => {
+                horizon.settled = Position::new(horizon.settled.get() + 1);
+            }
+            Fault::EndsAtTheStart => horizon.end = Position::START,
+            Fault::InventsABlocker => {
+                horizon.blocker = Some(Blocker {
+                    pid: None,
+                    name: "nobody".to_owned(),
+                    age: Duration::ZERO,
+                });
+            }
+            _ => {}
+        }
+        Ok(horizon)
     }
 
     async fn wait_for_events(&self, after: Position) -> Result<(), ReadError> {

@@ -1,153 +1,155 @@
-//! Leases and checkpoints with a mechanism taken out.
+//! The port of projections: each part of it in a file of its own.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::{
-    Batch, Checkpoint, CheckpointError, Claim, EventStore, MemoryBatch, MemoryModels, Position,
-    Progress, ProjectionId, ProjectionStore, ReadError,
+    CheckpointError, Claim, DeadLetter, EventStore, Fleet, Letters, Lifecycle, Marks, MemoryModels,
+    MemoryStore, Node, Parked, Position, Progress, ProjectionId, ProjectionStore, ReadError, Shard,
+    Standing,
 };
 use uuid::Uuid;
 
-use super::FaultyStore;
+use super::{FaultyStore, batch::FaultyBatch};
 use crate::fault::Fault;
-
-impl FaultyStore {
-    fn key(&self, projection: &ProjectionId) -> ProjectionId {
-        match self.fault {
-            Fault::IgnoresTheProjectionsVersion => ProjectionId::new(projection.name.clone(), 1),
-            _ => projection.clone(),
-        }
-    }
-
-    async fn claim(
-        &self,
-        key: &ProjectionId,
-        event_types: &[&str],
-        owner: Uuid,
-        ttl: Duration,
-    ) -> Result<Claim, CheckpointError> {
-        let claim = self.inner.acquire(key, event_types, owner, ttl).await;
-        match (&claim, self.fault) {
-            (Err(CheckpointError::Held { owner: holder, .. }), Fault::IgnoresTheHolder) => {
-                let held = self.inner.acquire(key, event_types, *holder, ttl).await?;
-                self.inner.release(&held).await?;
-                self.inner.acquire(key, event_types, owner, ttl).await
-            }
-            (Ok(first), Fault::RaisesTheEpochOnRenewal) => {
-                self.inner.release(first).await?;
-                self.inner.acquire(key, event_types, owner, ttl).await
-            }
-            (Ok(first), Fault::FindsNoAnchor) if first.position > Position::START => {
-                Err(CheckpointError::Diverged {
-                    projection: key.clone(),
-                })
-            }
-            _ => claim,
-        }
-    }
-}
 
 #[async_trait]
 impl ProjectionStore for FaultyStore {
     type Connection = MemoryModels;
-    type Batch = MemoryBatch;
+    type Batch = FaultyBatch;
 
-    async fn begin_set_up(
-        &self,
-        projection: &ProjectionId,
-    ) -> Result<MemoryBatch, CheckpointError> {
-        if self.fault == Fault::MakesACheckpointOnSetUp {
-            let ttl = Duration::from_millis(1);
-            let made = self.inner.acquire(projection, &[], Uuid::nil(), ttl).await;
-            drop(made);
-        }
-        self.inner.begin_set_up(projection).await
+    async fn beat(&self, node: &Node, ttl: Duration) -> Result<Fleet, ReadError> {
+        let mut fleet = self.faulty_beat(node, ttl).await?;
+        fleet.standings = self.shown(fleet.standings);
+        Ok(fleet)
+    }
+
+    async fn leave(&self, node: Uuid) -> Result<(), ReadError> {
+        self.faulty_leave(node).await
     }
 
     async fn acquire(
         &self,
-        projection: &ProjectionId,
+        shard: &Shard,
         event_types: &[&str],
-        owner: Uuid,
-        ttl: Duration,
+        node: Uuid,
     ) -> Result<Claim, CheckpointError> {
-        let wanted = match self.fault {
-            Fault::IgnoresTheEventTypes => &["any"],
-            _ => event_types,
-        };
-        let claim = self.claim(&self.key(projection), wanted, owner, ttl).await;
-        claim.map(|claim| Claim {
-            projection: projection.clone(),
-            ..claim
-        })
+        self.faulty_acquire(shard, event_types, node).await
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), CheckpointError> {
-        let mut claim = claim.clone();
-        claim.projection = self.key(&claim.projection);
-        match self.fault {
-            Fault::IgnoresTheRelease => return Ok(()),
-            Fault::ReleasesWhoeverHolds => {
-                let held = self.inner.checkpoint(&claim.projection).await;
-                if let Ok(Some(held)) = held {
-                    claim.epoch = held.epoch;
-                }
-            }
-            _ => {}
-        }
-        self.inner.release(&claim).await
+        self.faulty_release(claim).await
     }
 
     async fn begin_batch(
         &self,
         claim: &Claim,
         to: &Progress,
-        ttl: Duration,
-    ) -> Result<MemoryBatch, CheckpointError> {
-        let (mut claim, mut to) = (claim.clone(), *to);
-        match self.fault {
-            Fault::DoesNotFence => {
-                let held = self.inner.checkpoint(&claim.projection).await;
-                if let Ok(Some(held)) = held {
-                    claim.position = held.position;
-                    claim.epoch = held.epoch;
-                    claim.owner = held.owner.unwrap_or(claim.owner);
-                }
-            }
-            Fault::ForgetsTheAnchor => to.anchor = None,
-            Fault::TakesTheLogsEnd => {
-                let end = self.inner.settled().await.unwrap_or_default();
-                to.position = to.position.min(end);
-                to.anchor = to.anchor.filter(|(position, _)| *position <= end);
-            }
-            Fault::NeverMovesTheCheckpoint => {
-                return self.inner.begin_set_up(&claim.projection).await;
-            }
-            Fault::MovesTheCheckpointBeforehand => {
-                let moved = self.inner.begin_batch(&claim, &to, ttl).await?;
-                moved.commit().await?;
-                return self.inner.begin_set_up(&claim.projection).await;
-            }
-            _ => {}
-        }
-        claim.projection = self.key(&claim.projection);
-        self.inner.begin_batch(&claim, &to, ttl).await
+    ) -> Result<FaultyBatch, CheckpointError> {
+        self.faulty_begin(claim, to).await
     }
 
-    async fn checkpoint(&self, projection: &ProjectionId) -> Result<Option<Checkpoint>, ReadError> {
-        let mut held = self.inner.checkpoint(&self.key(projection)).await?;
-        match (&mut held, self.fault) {
-            (Some(held), Fault::ForgetsTheOwner) => held.owner = None,
-            (None, Fault::InventsCheckpoints) => {
-                held = Some(Checkpoint {
-                    position: Position::START,
-                    epoch: 0,
-                    owner: None,
+    async fn begin_change(
+        &self,
+        projection: &ProjectionId,
+    ) -> Result<(FaultyBatch, Vec<Standing>), CheckpointError> {
+        let (batch, mut standings) = match self.fault {
+            Fault::ChangesLockNothing => {
+                let (elsewhere, _) = MemoryStore::new().begin_change(projection).await?;
+                let standings = self.inner.standings(Some(&projection.name)).await;
+                (elsewhere, standings.expect("memory can be read"))
+            }
+            _ => self.inner.begin_change(projection).await?,
+        };
+        let mut batch = FaultyBatch::new(self, batch, projection);
+        match self.fault {
+            Fault::RefusesNewNames if standings.is_empty() => {
+                return Err(CheckpointError::Fenced {
+                    projection: projection.clone(),
                 });
             }
+            Fault::ChangesShowOneVersion => {
+                standings.retain(|standing| standing.shard.projection == *projection);
+            }
+            Fault::ChangesAlwaysFence => batch.put_all(&standings).await,
             _ => {}
         }
-        Ok(held)
+        Ok((batch, self.shown(standings)))
+    }
+
+    async fn standings(&self, name: Option<&str>) -> Result<Vec<Standing>, ReadError> {
+        let name = name.filter(|_| self.fault != Fault::ListsAllNames);
+        let mut standings = self.inner.standings(name).await?;
+        if self.fault == Fault::InventsCheckpoints && standings.is_empty() {
+            let id = ProjectionId::new(name.unwrap_or_default(), 1);
+            standings.push(Standing::new(Shard::new(id, 0), 1, &[]));
+        }
+        Ok(self.shown(standings))
+    }
+
+    async fn checkpoint(&self, projection: &ProjectionId) -> Result<Option<Position>, ReadError> {
+        let mut standings = self.standings(Some(&projection.name)).await?;
+        standings.retain(|standing| standing.shard.projection == *projection);
+        let positions = standings.iter().map(|standing| standing.position);
+        Ok(match self.fault {
+            Fault::FollowsTheFastestShard => positions.max(),
+            _ => positions.min(),
+        })
+    }
+
+    async fn dead_letters(
+        &self,
+        letters: &Letters,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        self.faulty_letters(letters, limit).await
+    }
+
+    async fn parked(
+        &self,
+        projection: &ProjectionId,
+        limit: u32,
+    ) -> Result<Vec<Parked>, ReadError> {
+        self.faulty_parked(projection, limit).await
+    }
+}
+
+impl FaultyStore {
+    /// What others see of standings.
+    fn shown(&self, mut standings: Vec<Standing>) -> Vec<Standing> {
+        if self.fault == Fault::ListsBackwards {
+            standings.reverse();
+        }
+        let as_put = self.as_put();
+        for standing in &mut standings {
+            let put = as_put.get(&standing.shard);
+            match (self.fault, put) {
+                (Fault::ForgetsTheOwner, _) => standing.owner = None,
+                (Fault::ForgetsFailures, _) => standing.failure = None,
+                (Fault::ForgetsTheLifecycle, _) => standing.lifecycle = Lifecycle::Running,
+                (Fault::ForgetsMarks, _) => {
+                    standing.applied = Marks::default();
+                    standing.silent = Marks::default();
+                }
+                (Fault::BelievesTheEpoch, Some(put)) => standing.epoch = put.epoch,
+                (Fault::BelievesTheOwner, Some(put)) => standing.owner = put.owner,
+                (Fault::LeavesInlineBehind, Some(put)) => standing.position = put.position,
+                _ => {}
+            }
+        }
+        standings
+    }
+
+    /// The standing as the inner store has it.
+    pub(super) async fn row(&self, shard: &Shard) -> Option<Standing> {
+        let name = Some(shard.projection.name.as_str());
+        let standings = self.inner.standings(name).await;
+        let mut standings = standings.expect("memory can be read").into_iter();
+        standings.find(|standing| standing.shard == *shard)
+    }
+
+    pub(super) async fn end(&self) -> Position {
+        let settled = self.inner.settled().await;
+        settled.expect("memory can be read")
     }
 }

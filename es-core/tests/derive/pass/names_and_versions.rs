@@ -47,7 +47,7 @@ impl Apply<Stopped> for Server {
 struct StopCount;
 
 #[derive(Projection)]
-#[projection(name = "names", version = 4, events(Renamed, Stopped))]
+#[projection(name = "names", version = 4, repeatable, events(Renamed, Stopped))]
 struct Names;
 
 fn main() {
@@ -58,6 +58,7 @@ fn main() {
     assert_eq!(Server::AGGREGATE_TYPE, "http-server");
     assert_eq!((StopCount::NAME, StopCount::VERSION), ("stop_count", 1));
     assert_eq!((Names::NAME, Names::VERSION), ("names", 4));
+    assert_eq!((StopCount::REPEATABLE, Names::REPEATABLE), (false, true));
 
     let types: Vec<_> = ServerEvent::EVENT_TYPES
         .iter()

@@ -1,0 +1,116 @@
+//! One version of a projection takes the place of another: first the events, then the readers.
+
+use es_core::{Batch, Chain, Position, ProjectionId, ProjectionStore};
+
+use crate::{
+    batch::Batches,
+    change,
+    error::Problem,
+    lifecycle::{self, CommandError},
+    target::Target,
+};
+
+/// How many positions a new version may be behind when it takes over.
+const WITHIN: u64 = 1_000;
+
+/// What a version that is built beside the one in charge may do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Read up to here: beyond it, effects have not been emitted yet.
+    Read(Position),
+    /// It has taken over, and everybody who was at work is fenced.
+    TookOver,
+    /// Wait for the other version, or for people.
+    Wait,
+    /// Wait for people, who should know why.
+    Blocked(String),
+}
+
+/// Looks how far the version in charge has come; takes over from it if the rules allow it.
+pub(crate) async fn next<S: ProjectionStore>(
+    store: &S,
+    projection: &ProjectionId,
+    covered: Position,
+) -> Result<Next, Problem> {
+    let standings = store.standings(Some(&projection.name)).await?;
+    let ceiling = match lifecycle::ceiling(&standings, projection) {
+        Some(ceiling) => ceiling,
+        None => store.settled().await?,
+    };
+    if ceiling > covered {
+        return Ok(Next::Read(ceiling));
+    }
+    // Asked first without holding anybody up.
+    let handed = match lifecycle::hand_over(&standings, projection, WITHIN) {
+        Ok(_) => hand_over(store, projection).await,
+        Err(error) => Err(error),
+    };
+    match handed {
+        Ok(()) => {
+            tracing::info!(%projection, "took over from the version that was in charge");
+            Ok(Next::TookOver)
+        }
+        Err(CommandError::Store(error)) => Err(error.into()),
+        Err(error @ CommandError::Parked { .. }) => Ok(Next::Blocked(error.to_string())),
+        Err(reason) => {
+            tracing::debug!(%reason, "cannot take over yet");
+            Ok(Next::Wait)
+        }
+    }
+}
+
+async fn hand_over<S: ProjectionStore>(
+    store: &S,
+    projection: &ProjectionId,
+) -> Result<(), CommandError> {
+    let (mut batch, standings) = store.begin_change(projection).await?;
+    let change = lifecycle::hand_over(&standings, projection, WITHIN)?;
+    // The effects of parked events are still to come, and only the version that has parked them knows.
+    // The count is what is wanted here; an error rolls the request back.
+    if let Some(from) = lifecycle::in_charge(&standings).filter(|from| *from != projection) {
+        let letters = batch.retry_letters(from, None).await?;
+        if letters > 0 {
+            return Err(CommandError::Parked {
+                projection: from.clone(),
+                letters,
+            });
+        }
+    }
+    change::write(&mut batch, &change).await?;
+    Ok(batch.commit().await?)
+}
+
+/// Makes the version the one that is served, if the rules allow it.
+pub(crate) async fn activate<S: ProjectionStore, T: Target<S>>(
+    batches: &Batches<S, T>,
+    projection: &ProjectionId,
+) -> Result<bool, Problem> {
+    let activated: Result<(), CommandError> = async {
+        let (mut batch, standings) = batches.store.begin_change(projection).await?;
+        let change = lifecycle::activate(&standings, projection)?;
+        let served = batches.target.activate(batch.connection()).await;
+        served.map_err(|source| CommandError::Handler {
+            projection: projection.clone(),
+            transient: batches.store.is_transient(&*source),
+            source,
+        })?;
+        change::write(&mut batch, &change).await?;
+        Ok(batch.commit().await?)
+    }
+    .await;
+    match activated {
+        Ok(()) => {
+            tracing::info!(%projection, "is now the version that is served");
+            Ok(true)
+        }
+        Err(CommandError::Handler { source, .. }) => {
+            // Its read model is kept up to date, but nobody reads it: somebody should know.
+            Err(Problem::Unavailable(Chain(&*source).to_string()))
+        }
+        Err(CommandError::Store(error)) => Err(error.into()),
+        Err(reason) => {
+            tracing::debug!(%reason, "cannot be served yet");
+            Ok(false)
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Read models in the memory of one process.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc};
+
+use es_core::{
+    BoxError, Chain, EventStore, Failure, FailureKind, Marks, Position, Project, ProjectionId,
+};
+use futures::FutureExt;
+use tokio::{
+    sync::{RwLock, RwLockReadGuard},
+    time::{Duration, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Options,
+    ahead::Pages,
+    backoff::Backoff,
+    batch::panicked,
+    board::ShardBoard,
+    error::Problem,
+    feed::Feed,
+    status::State,
+    work::{Sorter, Work},
+};
+
+/// The loop comes round from time to time, so that one that stands still can be told.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// A read model in the memory of this process: a cache, a dashboard, a lookup table. Each process that
+/// wants it builds its own from the first event, at each start, and then follows the log; nothing is
+/// stored. Cheap to clone.
+///
+/// ```
+/// # use std::{collections::HashMap, error::Error};
+/// # use es_core::{BoxError, Event, EventStore, ExpectedVersion, MemoryStore, NewEvent, Project, Projection, Recorded, StreamId};
+/// use es_projections::{Daemon, View};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # struct PlayerMoved { to_room: String }
+///
+/// #[derive(Projection)]
+/// #[projection(name = "room_visits", events(PlayerMoved))]
+/// struct RoomVisits;
+///
+/// type Visits = HashMap<String, u32>;
+///
+/// impl Project<Visits> for RoomVisits {
+///     async fn project(&self, visits: &mut Visits, events: &[Recorded<RoomVisitsEvent>]) -> Result<(), BoxError> {
+///         for Recorded { event: RoomVisitsEvent::PlayerMoved(moved), .. } in events {
+///             *visits.entry(moved.to_room.clone()).or_default() += 1;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn Error>> {
+/// # let store = MemoryStore::new();
+/// let visits = View::<Visits>::default();
+/// let daemon = Daemon::new(store.clone()).run_view(RoomVisits, &visits).start().await?;
+/// # let moved = NewEvent::encode(&PlayerMoved { to_room: "cellar".into() })?;
+/// # let player = StreamId::new("player", uuid::Uuid::now_v7());
+/// # let appended = store.append(&player, ExpectedVersion::Any, &[moved]).await?;
+/// daemon.wait_until("room_visits", appended.position).await?;
+/// assert_eq!(visits.read().await?["cellar"], 1);
+/// # daemon.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # When something fails
+///
+/// A handler that fails may have changed half of the model, so the model is built anew from the first
+/// event. After [`handler_retries`](Options::handler_retries) the view has failed, and
+/// [`read`](Self::read) says so. There are no dead letters: what cannot be decoded is passed over if the
+/// options say [`OnFailure::Skip`](crate::OnFailure::Skip), otherwise it stops the view.
+#[derive(Debug)]
+pub struct View<M>(Arc<RwLock<Content<M>>>);
+
+#[derive(Debug, Default)]
+struct Content<M> {
+    model: M,
+    failure: Option<Failure>,
+}
+
+impl<M> Clone for View<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M: Default> Default for View<M> {
+    /// An empty one.
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<M> View<M> {
+    /// The model, between two batches. While it is read it is not changed: do not hold it for long.
+    ///
+    /// # Errors
+    ///
+    /// Why it has failed, if it has.
+    pub async fn read(&self) -> Result<RwLockReadGuard<'_, M>, Failure> {
+        let content = self.0.read().await;
+        match &content.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(RwLockReadGuard::map(content, |content| &content.model)),
+        }
+    }
+}
+
+/// Keeps a view up to date.
+pub(crate) struct Viewer<S, P: Project<M>, M: Send> {
+    pub(crate) feed: Arc<Feed<S>>,
+    pub(crate) projection: P,
+    pub(crate) view: View<M>,
+    pub(crate) options: Arc<Options>,
+    pub(crate) board: ShardBoard,
+    pub(crate) backoff: Backoff,
+    pub(crate) stop: CancellationToken,
+}
+
+impl<S, P, M> Viewer<S, P, M>
+where
+    S: EventStore + 'static,
+    P: Project<M>,
+    M: Default + Send + Sync + 'static,
+{
+    pub(crate) async fn run(mut self) {
+        let mut retries = self.options.handler_retries;
+        while !self.stop.is_cancelled() {
+            let followed = AssertUnwindSafe(self.follow()).catch_unwind().await;
+            let failure = match followed {
+                Ok(Ok(())) => return,
+                Ok(Err(Problem::Failed(failure))) => failure,
+                Ok(Err(Problem::Unavailable(message) | Problem::Fenced(message))) => {
+                    tracing::warn!(error = %message, "the store failed; building the view anew");
+                    self.board.error(&message);
+                    self.backoff.pause(&self.stop).await;
+                    continue;
+                }
+                Ok(Err(Problem::Restart)) => continue,
+                Err(panic) => Failure::new(FailureKind::Panicked, panicked(&*panic)),
+            };
+            if failure.kind != FailureKind::Handler || retries == 0 {
+                tracing::error!(error = %failure, "view failed");
+                self.view.0.write().await.failure = Some(failure.clone());
+                self.board.rests();
+                return self.board.failed(failure);
+            }
+            self.board.error(&failure.message);
+            retries -= 1;
+            self.backoff.pause(&self.stop).await;
+        }
+    }
+
+    /// From the first event on.
+    async fn follow(&mut self) -> Result<(), Problem> {
+        let mut sorter = Sorter {
+            projection: ProjectionId::of::<P>(),
+            index: 0,
+            shards: 1,
+            applied: Marks::default(),
+            parked: Arc::new(HashSet::new()),
+            bound: None,
+            options: Arc::clone(&self.options),
+        };
+        let mut pages = Pages::<S, P::Event>::new(Arc::clone(&self.feed));
+        let mut covered = Position::START;
+        let mut model = self.view.0.clone().write_owned().await;
+        model.model = M::default();
+        self.set_up(&mut model.model).await?;
+        drop(model);
+        self.board.state(State::CatchingUp);
+        let stop = self.stop.clone();
+        while !stop.is_cancelled() {
+            self.board.turned();
+            let work = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                work = pages.next(covered, self.options.batch_events, &mut sorter) => work?,
+            };
+            if work.full && work.blocked.is_none() {
+                pages.begin(work.covered, self.options.batch_events, &sorter);
+            }
+            self.apply(&work).await?;
+            covered = work.covered;
+            if let Some(failure) = work.blocked {
+                return Err(Problem::Failed(failure));
+            }
+            if work.full {
+                self.board.state(State::CatchingUp);
+                continue;
+            }
+            self.board.state(State::Live);
+            self.backoff.reset();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                waited = pages.wait(covered) => waited?,
+                () = sleep(ROUND) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_up(&self, model: &mut M) -> Result<(), Problem> {
+        self.projection.set_up(model).await.map_err(failed)
+    }
+
+    async fn apply(&self, work: &Work<P::Event>) -> Result<(), Problem> {
+        if !work.events.is_empty() {
+            let mut content = self.view.0.write().await;
+            let model = &mut content.model;
+            let applied = self.projection.project(model, &work.events).await;
+            applied.map_err(failed)?;
+        }
+        self.board.applied(work.events.len(), work.covered);
+        Ok(())
+    }
+}
+
+fn failed(error: BoxError) -> Problem {
+    let message = Chain(&*error).to_string();
+    Problem::Failed(Failure::new(FailureKind::Handler, message))
+}
