@@ -10,8 +10,8 @@
 //! page is an answer of the store: all events of some types between two positions, and
 //! [`EventStore`] promises that nothing appears there later.
 //!
-//! A shared read is a task, because others wait for it and whoever began it may not be polled any more.
-//! It is aborted when nobody is left who wants it.
+//! A shared read is a task: it goes on when whoever began it is not polled any more, and the steps on
+//! its way wake nobody but itself. It is aborted when nobody is left who wants it.
 
 mod flight;
 mod places;

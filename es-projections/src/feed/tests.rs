@@ -139,7 +139,8 @@ async fn shards_that_start_one_after_the_other_meet() {
     assert!(store.cost().0 <= 35, "{:?}", store.cost());
 }
 
-/// Seen to fail when nobody counts as company: 400 000 events.
+/// Seen to fail when nobody counts as company (400 000 events), and when a read that is over may be
+/// joined (it never ends).
 #[tokio::test(start_paused = true)]
 async fn projections_with_different_types_go_through_the_past_together() {
     let store = log(12_000).await;
@@ -195,7 +196,7 @@ async fn one_that_wants_little_does_not_lead_a_slow_one_through_the_whole_log() 
     assert_eq!(store.cost().0, 0);
 }
 
-/// Seen to fail when a shared read runs in the future of the one who began it.
+/// Seen to fail when only the one who began a shared read drives it.
 #[tokio::test(start_paused = true)]
 async fn a_future_that_rests_holds_up_nobody() {
     let store = log(3_000).await;
@@ -292,7 +293,7 @@ async fn a_wait_for_later_events_does_not_stand_in_for_one_for_earlier_events() 
     assert_eq!(feed.settled(), Position::new(100));
 }
 
-/// Seen to fail when a flight that has failed may still be joined.
+/// Seen to fail when each reads for itself: only the first hears of it.
 #[tokio::test(start_paused = true)]
 async fn an_error_goes_to_those_who_asked_and_the_next_call_tries_again() {
     let store = log(100).await;

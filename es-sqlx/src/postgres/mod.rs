@@ -118,6 +118,9 @@ struct Inner {
 struct Statements {
     horizon: Arc<str>,
     read_stream: Arc<str>,
+    page: Arc<str>,
+    page_of_types: Arc<str>,
+    page_of_rare_types: Arc<str>,
     visit: visit::Texts,
 }
 
@@ -309,6 +312,9 @@ impl Inner {
         let sql = Statements {
             horizon: horizon::sql(&schema).into(),
             read_stream: read::stream_sql(&schema).into(),
+            page: read::page_sql(&schema).into(),
+            page_of_types: read::page_of_types_sql(&schema).into(),
+            page_of_rare_types: read::page_of_rare_types_sql(&schema).into(),
             visit: visit::Texts::new(&schema),
         };
         let recorder = PgRecorder {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use es_core::{Filter, LogPage, Position, ReadError, RecordedEvent, Scan, StreamId, Version};
+use es_core::{Filter, LogPage, Name, Position, ReadError, RecordedEvent, Scan, StreamId, Version};
 use sqlx::{AssertSqlSafe, PgExecutor, Postgres, QueryBuilder, postgres::PgRow};
 
 use super::{
@@ -10,9 +10,6 @@ use super::{
     row::{self, COLUMNS, parameter, version_parameter},
 };
 use crate::error::{explain, is_connection_lost, is_transient};
-
-/// Up to this many event types are read as ordered index ranges that Postgres merges.
-const BRANCHES_MAX: usize = 16;
 
 pub(super) fn stream_sql(schema: &str) -> String {
     format!(
@@ -105,13 +102,10 @@ pub(super) async fn log(
     if settled <= after || matches!(filter, Filter::EventTypes(types) if types.is_empty()) {
         return Ok(nothing);
     }
-    let read = async || {
-        let mut query = page(&store.schema, filter, after, settled, limit);
-        query.build().fetch_all(&store.events).await
+    let rows = match filter {
+        Filter::All => page(store, &store.sql.page, after, settled, None, limit).await?,
+        Filter::EventTypes(types) => of_types(store, types, after, settled, limit).await?,
     };
-    let rows = alive(read)
-        .await
-        .map_err(|error| failed("the log", error))?;
     let events = events(&rows)?;
     let covered = match events.last() {
         Some(last) if events.len() == limit as usize => last.position,
@@ -120,56 +114,86 @@ pub(super) async fn log(
     Ok(LogPage { events, covered })
 }
 
-fn page(
-    schema: &str,
-    filter: &Filter,
+/// Looks at a stretch of the log first, where common types fill the page at once. What is rarer is then
+/// picked out with the index of types, however far it is.
+///
+/// Postgres is not asked which way is better: it would take for a rare type the way that is good for a
+/// common one, and read the rest of the log for each page.
+async fn of_types(
+    store: &Inner,
+    types: &[Name],
     after: Position,
     settled: Position,
     limit: u32,
-) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new("");
-    let range = |query: &mut QueryBuilder<Postgres>| {
-        query.push(format_args!(
-            "SELECT {COLUMNS} FROM {schema}.events WHERE position > "
-        ));
-        query.push_bind(parameter(after));
-        query
-            .push(" AND position <= ")
-            .push_bind(parameter(settled));
-    };
-    match filter {
-        Filter::EventTypes(types) if types.len() <= BRANCHES_MAX => {
-            // A type that is named twice is read once.
-            let names: BTreeSet<&str> = types.iter().map(|name| &**name).collect();
-            for (index, name) in names.into_iter().enumerate() {
-                query.push(if index == 0 {
-                    "SELECT * FROM (("
-                } else {
-                    " UNION ALL ("
-                });
-                range(&mut query);
-                query.push(" AND event_type = ").push_bind(name.to_owned());
-                query
-                    .push(" ORDER BY position LIMIT ")
-                    .push_bind(i64::from(limit))
-                    .push(")");
-            }
-            query.push(") page");
-        }
-        Filter::EventTypes(types) => {
-            let names: Vec<String> = types.iter().map(ToString::to_string).collect();
-            range(&mut query);
-            query
-                .push(" AND event_type = ANY(")
-                .push_bind(names)
-                .push(")");
-        }
-        Filter::All => range(&mut query),
+) -> Result<Vec<PgRow>, ReadError> {
+    let types: BTreeSet<&str> = types.iter().map(|name| &**name).collect();
+    let types: Vec<&str> = types.into_iter().collect();
+    let stretch = after.get().saturating_add(u64::from(limit) * 2);
+    let end = settled.min(Position::new(stretch));
+    let mut rows = page(
+        store,
+        &store.sql.page_of_types,
+        after,
+        end,
+        Some(&types),
+        limit,
+    )
+    .await?;
+    let found = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    if found < limit && end < settled {
+        let sql = &store.sql.page_of_rare_types;
+        let rest = page(store, sql, end, settled, Some(&types), limit - found).await?;
+        rows.extend(rest);
     }
-    query
-        .push(" ORDER BY position LIMIT ")
-        .push_bind(i64::from(limit));
-    query
+    Ok(rows)
+}
+
+pub(super) fn page_sql(schema: &str) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM {schema}.events WHERE position > $1 AND position <= $2
+         ORDER BY position LIMIT $3"
+    )
+}
+
+pub(super) fn page_of_types_sql(schema: &str) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM {schema}.events
+         WHERE position > $1 AND position <= $2 AND event_type = ANY($4)
+         ORDER BY position LIMIT $3"
+    )
+}
+
+/// Compared as rows, type and position are a range of one index alone.
+pub(super) fn page_of_rare_types_sql(schema: &str) -> String {
+    format!(
+        "SELECT page.* FROM unnest($4) AS wanted(name) CROSS JOIN LATERAL
+           (SELECT {COLUMNS} FROM {schema}.events
+             WHERE (event_type, position) > (wanted.name, $1)
+               AND (event_type, position) <= (wanted.name, $2)
+             ORDER BY event_type, position LIMIT $3) page
+         ORDER BY page.position LIMIT $3"
+    )
+}
+
+async fn page(
+    store: &Inner,
+    sql: &Arc<str>,
+    after: Position,
+    until: Position,
+    types: Option<&[&str]>,
+    limit: u32,
+) -> Result<Vec<PgRow>, ReadError> {
+    let read = || {
+        let query = sqlx::query(AssertSqlSafe(Arc::clone(sql)))
+            .bind(parameter(after))
+            .bind(parameter(until))
+            .bind(i64::from(limit));
+        match types {
+            Some(types) => query.bind(types).fetch_all(&store.events),
+            None => query.fetch_all(&store.events),
+        }
+    };
+    alive(read).await.map_err(|error| failed("the log", error))
 }
 
 pub(super) async fn scan(

@@ -10,7 +10,7 @@ use std::{
 
 use es_core::{EventStore, Filter, MemoryStore, Name, Position};
 use futures::poll;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use uuid::Uuid;
 
 use super::{
@@ -57,15 +57,19 @@ async fn history(seed: u64) {
         append(&store, &mut dice).await;
     }
     let mut readers = JoinSet::new();
+    let (starting, mut started) = mpsc::channel::<()>(1);
     for reader in 0..3 + dice.below(12) {
         let dice = Dice(seed ^ (reader as u64) << 32);
-        readers.spawn(read(Arc::clone(&feed), store.inner.clone(), dice, window));
+        let (feed, store) = (Arc::clone(&feed), store.inner.clone());
+        readers.spawn(read(feed, store, dice, window, starting.clone()));
     }
     for _ in 0..100 {
         append(&store, &mut dice).await;
         pause(&mut dice, 6).await;
     }
-    // So that everybody knows where the end is.
+    // So that everybody knows where the end is, and nobody starts behind it.
+    drop(starting);
+    assert!(started.recv().await.is_none());
     store.append(&["end"]).await;
     while let Some(reader) = readers.join_next().await {
         reader.unwrap();
@@ -83,7 +87,13 @@ async fn append(store: &Watched, dice: &mut Dice) {
 }
 
 /// Reads until it has seen the event "end", and then compares.
-async fn read(feed: Arc<Feed<Watched>>, store: MemoryStore, mut dice: Dice, window: usize) {
+async fn read(
+    feed: Arc<Feed<Watched>>,
+    store: MemoryStore,
+    mut dice: Dice,
+    window: usize,
+    starting: mpsc::Sender<()>,
+) {
     let mut types: Vec<&str> = TYPES.into_iter().filter(|_| dice.below(3) == 0).collect();
     types.push("end");
     pause(&mut dice, 60).await;
@@ -95,6 +105,7 @@ async fn read(feed: Arc<Feed<Watched>>, store: MemoryStore, mut dice: Dice, wind
             Position::new(dice.below(end + 1) as u64)
         }
     };
+    drop(starting);
     let patience = 1 + dice.below(20);
     let slowness = 1 + dice.below(20);
     let (mut after, mut seen) = (start, Vec::<(Position, Uuid)>::new());
