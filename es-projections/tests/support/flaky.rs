@@ -13,7 +13,7 @@ use es_core::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::Gate;
+use super::{Gate, PATIENCE};
 
 /// Where a store can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,9 @@ impl Flaky {
 
     pub async fn counted(&self, op: Op, times: usize) {
         let enough = |ops: &Vec<Op>| ops.iter().filter(|done| **done == op).count() >= times;
-        self.counts.subscribe().wait_for(enough).await.unwrap();
+        let mut counts = self.counts.subscribe();
+        let counted = tokio::time::timeout(PATIENCE, counts.wait_for(enough)).await;
+        counted.expect("it was not done so often").unwrap();
     }
 
     async fn enter(&self, op: Op) -> Option<Fault> {

@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 pub use self::{
-    diary::{Diary, Diary2, Outbox, Pages, Scrap, Served, folded},
+    diary::{Diary, Diary2, Outbox, Pages, Scrap, Served, Versions, folded},
     flaky::{Fault, Flaky, Op},
 };
 
@@ -258,7 +258,8 @@ impl Gate {
     }
 
     pub async fn entered(&self) {
-        self.entered.acquire().await.unwrap().forget();
+        let entered = tokio::time::timeout(PATIENCE, self.entered.acquire()).await;
+        entered.expect("nobody came").unwrap().forget();
     }
 
     pub fn open(&self) {
