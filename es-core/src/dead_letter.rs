@@ -32,6 +32,9 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// Whether somebody asked that it be tried again.
     pub retry: bool,
+    /// Whether its effects are to be emitted when it is applied one day. They are not if another version of
+    /// the projection, or this one before it was moved back, has emitted them.
+    pub owed: bool,
     /// When it was put aside, and when it was tried last: written by the store's clock, whatever
     /// stands here when it is put there.
     pub since: DateTime<Utc>,
@@ -40,7 +43,7 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Puts `event` aside.
+    /// Puts `event` aside. Nobody has asked for a retry, and no effects are owed.
     #[must_use]
     pub fn new(
         projection: ProjectionId,
@@ -60,6 +63,7 @@ impl DeadLetter {
             failure,
             attempts,
             retry: false,
+            owed: false,
             since: event.created_at,
             tried: event.created_at,
         }

@@ -161,7 +161,7 @@ pub trait Batch: Send {
     /// See [`CheckpointError::Backend`].
     async fn remove_standings(&mut self, shards: &[Shard]) -> Result<(), CheckpointError>;
 
-    /// Adds dead letters, or overwrites state, failure, attempts and `retry` of those that are there.
+    /// Adds dead letters, or overwrites state, failure, attempts, `retry` and `owed` of those that are there.
     /// The times are those of the store's clock: `since` of the first time, `tried` of this time.
     ///
     /// # Errors

@@ -98,8 +98,12 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
         &self,
         claim: &Claim,
         event: &[Recorded<T::Event>; 1],
+        owed: bool,
     ) -> Result<(), Refused> {
-        let emit = loud(claim, event);
+        let emit: Vec<&[Recorded<T::Event>]> = match owed {
+            true => vec![event],
+            false => Vec::new(),
+        };
         self.handled(self.target.before(event, &emit)).await?;
         let mut batch = self.begin_in_place(claim).await?;
         let written: Result<(), Refused> = async {

@@ -73,8 +73,8 @@
 //!
 //! 1. The new version reads the log from the start, without [effects](es_core::Project::emit), at or
 //!    below the place where the old one is.
-//! 2. When it has caught up it takes over: the old version stops, and effects go on exactly where it
-//!    stopped.
+//! 2. When it has caught up it takes over, unless events of the old one are parked: the old version stops,
+//!    and effects go on exactly where it stopped.
 //! 3. As soon as its read model is not older than the old one, [`activate`](es_core::Project::activate)
 //!    makes it the one that is served, in the transaction that makes it the active version.
 //!

@@ -102,7 +102,7 @@ async fn apply<S: ProjectionStore, T: Target<S>>(
         Ok(event) => [Recorded { event, record }],
         Err(error) => return Ok(Err(Failure::decode(&error).at(&record))),
     };
-    match batches.apply_parked(claim, &event).await {
+    match batches.apply_parked(claim, &event, letter.owed).await {
         Ok(()) => Ok(Ok(())),
         Err(Refused::ByStore(problem)) => Err(problem),
         Err(Refused::ByHandler(failure)) => Ok(Err(failure.at(&event[0].record))),

@@ -142,12 +142,21 @@ impl<S: ProjectionStore> Projections<S> {
     ///
     /// # Errors
     ///
-    /// [`CommandError::Busy`] while it is run: pause it first. See [`CommandError`].
+    /// [`CommandError::Busy`] while it is run: pause it first; back, [`CommandError::Parked`] while effects of
+    /// parked events are still to come. See [`CommandError`].
     pub async fn set_checkpoint(&self, name: &str, to: Position) -> Result<(), CommandError> {
+        let (id, _) = self.find(name).await?;
         let end = self.store.settled().await?;
-        let rule =
-            |standings: &[Standing], id: &_| lifecycle::set_checkpoint(standings, id, to, end);
-        self.command(name, rule).await
+        let (mut batch, standings) = self.store.begin_change(&id).await?;
+        let change = lifecycle::set_checkpoint(&standings, &id, to, end)?;
+        let mine = standings.iter().filter(|row| row.shard.projection == id);
+        if mine.map(|row| row.position).max() > Some(to) {
+            repair::nothing_parked(&mut batch, &id).await?;
+        }
+        change::write(&mut batch, &change).await?;
+        batch.commit().await?;
+        self.wake();
+        Ok(())
     }
 
     /// Moves its checkpoint back to before the first of its events that was created at or after `time`, as
@@ -176,12 +185,13 @@ impl<S: ProjectionStore> Projections<S> {
     }
 
     /// Empties its read model and starts from the first event, in place; to go on serving meanwhile raise
-    /// the version instead. Its dead letters are gone, and effects are not emitted a second time. Needs the
+    /// the version instead. Effects are not emitted a second time; what was skipped is forgotten. Needs the
     /// projection's [`clear`](Project::clear).
     ///
     /// # Errors
     ///
-    /// [`CommandError::Busy`] while it is run: pause it first. See [`CommandError`].
+    /// [`CommandError::Busy`] while it is run: pause it first; [`CommandError::Parked`] while effects of parked
+    /// events are still to come. See [`CommandError`].
     pub async fn reset<P: Project<S::Connection>>(
         &self,
         projection: &P,
@@ -192,7 +202,8 @@ impl<S: ProjectionStore> Projections<S> {
     }
 
     /// Applies all events of one aggregate anew, up to where the projection is, in one transaction, also
-    /// while it runs. What was parked of it is applied with the rest. No effects are emitted. Needs the
+    /// while it runs. What was parked of it is applied with the rest. Effects are emitted only of what
+    /// was parked. Needs the
     /// projection's [`clear_aggregate`](Project::clear_aggregate).
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! Changes to a read model from outside of its runner: while they last, the projection is held.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use es_core::{
-    Batch, BoxError, CheckpointError, EventSet, Letters, Position, Project, ProjectionId,
-    ProjectionStore, ReadError, Recorded, RecordedEvent, Standing, StreamId, Version, shard_of,
+    Batch, BoxError, CheckpointError, DeadLetter, EventSet, LetterState, Letters, Position,
+    Project, ProjectionId, ProjectionStore, ReadError, Recorded, RecordedEvent, Standing, StreamId,
+    Version, shard_of,
 };
+
+use uuid::Uuid;
 
 use crate::{CommandError, change, lifecycle};
 
@@ -14,6 +17,8 @@ const PAGE: u32 = 500;
 /// Reading the stream may have to wait for the very transaction that is open here (SQLite in memory has one
 /// connection): not for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often events of the aggregate may be parked in between.
+const TRIES: u32 = 5;
 
 /// A projection that is held: no batch of it is open, and none begins.
 pub(crate) struct Held<S: ProjectionStore> {
@@ -52,11 +57,27 @@ pub(crate) async fn reset<S: ProjectionStore, P: Project<S::Connection>>(
     let id = ProjectionId::of::<P>();
     let (mut batch, standings) = store.begin_change(&id).await?;
     let change = lifecycle::reset(&standings, &id)?;
+    nothing_parked(&mut batch, &id).await?;
     let cleared = projection.clear(batch.connection()).await;
     cleared.map_err(handler(store, &id))?;
     batch.remove_letters(&id, None).await?;
     change::write(&mut batch, &change).await?;
     Ok(batch.commit().await?)
+}
+
+/// The effects of parked events are still to come. Moved back, they would be applied without.
+pub(crate) async fn nothing_parked<B: Batch>(
+    batch: &mut B,
+    id: &ProjectionId,
+) -> Result<(), CommandError> {
+    // The count is what is wanted; an error rolls the request back.
+    match batch.retry_letters(id, None).await? {
+        0 => Ok(()),
+        letters => Err(CommandError::Parked {
+            projection: id.clone(),
+            letters,
+        }),
+    }
 }
 
 /// Applies all events of one aggregate anew.
@@ -66,10 +87,7 @@ pub(crate) async fn rebuild_aggregate<S: ProjectionStore, P: Project<S::Connecti
     aggregate: &StreamId,
 ) -> Result<(), CommandError> {
     let id = ProjectionId::of::<P>();
-    // Mostly nothing comes in between, and then the stream need not be read while the projection is held.
-    let settled = store.settled().await?;
-    let read = read_stream(store, aggregate).await?;
-    let mut held = Held::begin(store, &id).await?;
+    let (mut held, letters, settled, read) = hold_with_letters(store, &id, aggregate).await?;
     let until = applied_until(&held.standings, aggregate);
     let read = match until <= settled {
         true => read,
@@ -93,12 +111,51 @@ pub(crate) async fn rebuild_aggregate<S: ProjectionStore, P: Project<S::Connecti
         .map(Recorded::decode)
         .collect::<Result<Vec<Recorded<P::Event>>, _>>()
         .map_err(|error| failed(error.into()))?;
+    let owed = letters.iter().filter(|letter| letter.owed);
+    let owed: HashSet<Uuid> = owed.map(|letter| letter.event_id).collect();
+    let is_owed = |event: &Recorded<P::Event>| owed.contains(&event.record.event_id);
     for events in events.chunks(PAGE as usize) {
-        let applied = projection.project(held.batch.connection(), events).await;
-        applied.map_err(&failed)?;
+        let db = held.batch.connection();
+        projection.project(db, events).await.map_err(&failed)?;
+        for run in events.chunk_by(|one, next| is_owed(one) == is_owed(next)) {
+            if run.first().is_some_and(is_owed) {
+                projection.emit(db, run).await.map_err(&failed)?;
+            }
+        }
     }
-    forget_letters(store, &mut held, aggregate).await?;
+    let ids: Vec<_> = letters.iter().map(|letter| letter.event_id).collect();
+    held.batch.remove_letters(&held.id, Some(&ids)).await?;
     Ok(held.commit().await?)
+}
+
+/// Holds the projection, with the letters of an aggregate, and its events up to where the log was settled:
+/// read before, since reading may have to wait for the very transaction that is open then.
+async fn hold_with_letters<S: ProjectionStore>(
+    store: &S,
+    id: &ProjectionId,
+    aggregate: &StreamId,
+) -> Result<(Held<S>, Vec<DeadLetter>, Position, Vec<RecordedEvent>), CommandError> {
+    for _ in 0..TRIES {
+        let settled = store.settled().await?;
+        let letters = letters_of(store, id, aggregate).await?;
+        let read = read_stream(store, aggregate).await?;
+        let mut held = Held::begin(store, id).await?;
+        // The count is what is wanted. That a retry is asked for does not matter: they will be gone.
+        let now = held
+            .batch
+            .retry_letters(id, Some(aggregate.aggregate_id))
+            .await?;
+        let parked = letters
+            .iter()
+            .filter(|letter| letter.state == LetterState::Parked);
+        if parked.count() as u64 == now {
+            return Ok((held, letters, settled, read));
+        }
+    }
+    Err(CommandError::Settling {
+        projection: id.clone(),
+        until: store.settled().await?,
+    })
 }
 
 /// Up to where the projection has applied the events of an aggregate.
@@ -127,20 +184,20 @@ async fn read_stream<S: ProjectionStore>(
     }
 }
 
-async fn forget_letters<S: ProjectionStore>(
+async fn letters_of<S: ProjectionStore>(
     store: &S,
-    held: &mut Held<S>,
+    id: &ProjectionId,
     aggregate: &StreamId,
-) -> Result<(), CommandError> {
-    let mut letters = Letters::of(held.id.clone()).aggregate(aggregate.aggregate_id);
+) -> Result<Vec<DeadLetter>, ReadError> {
+    let mut wanted = Letters::of(id.clone()).aggregate(aggregate.aggregate_id);
+    let mut letters = Vec::new();
     loop {
-        let page = store.dead_letters(&letters, PAGE).await?;
+        let page = store.dead_letters(&wanted, PAGE).await?;
         let Some(last) = page.last() else {
-            return Ok(());
+            return Ok(letters);
         };
-        letters.after = last.position;
-        let ids: Vec<_> = page.iter().map(|letter| letter.event_id).collect();
-        held.batch.remove_letters(&held.id, Some(&ids)).await?;
+        wanted.after = last.position;
+        letters.extend(page);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     change,
     error::Problem,
     lifecycle::{self, CommandError},
+    repair::nothing_parked,
     target::Target,
 };
 
@@ -65,16 +66,8 @@ async fn hand_over<S: ProjectionStore>(
 ) -> Result<(), CommandError> {
     let (mut batch, standings) = store.begin_change(projection).await?;
     let change = lifecycle::hand_over(&standings, projection, WITHIN)?;
-    // The effects of parked events are still to come, and only the version that has parked them knows.
-    // The count is what is wanted here; an error rolls the request back.
     if let Some(from) = lifecycle::in_charge(&standings).filter(|from| *from != projection) {
-        let letters = batch.retry_letters(from, None).await?;
-        if letters > 0 {
-            return Err(CommandError::Parked {
-                projection: from.clone(),
-                letters,
-            });
-        }
+        nothing_parked(&mut batch, from).await?;
     }
     change::write(&mut batch, &change).await?;
     Ok(batch.commit().await?)

@@ -51,6 +51,7 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
             index: claim.shard.index,
             shards: claim.shards,
             applied: claim.applied.clone(),
+            silent: (claim.lifecycle == Lifecycle::Running).then(|| claim.silent.clone()),
             parked: Arc::new(HashSet::new()),
             bound: None,
             options: Arc::clone(&runner.options),

@@ -164,6 +164,7 @@ where
             index: 0,
             shards: 1,
             applied: Marks::default(),
+            silent: None,
             parked: Arc::new(HashSet::new()),
             bound: None,
             options: Arc::clone(&self.options),

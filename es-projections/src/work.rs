@@ -58,6 +58,8 @@ pub(crate) struct Sorter {
     pub(crate) shards: u32,
     /// Applied before the projection was divided as it is now.
     pub(crate) applied: Marks,
+    /// Of the events beyond it effects are emitted; `None` if of none.
+    pub(crate) silent: Option<Marks>,
     /// Aggregates whose events are put aside.
     pub(crate) parked: Arc<HashSet<Uuid>>,
     /// Nothing beyond it may be applied yet.
@@ -170,6 +172,13 @@ impl Sorter {
         failure: Failure,
         attempts: u32,
     ) -> DeadLetter {
-        DeadLetter::new(self.projection.clone(), record, state, failure, attempts)
+        let projection = self.projection.clone();
+        let emits = self
+            .silent
+            .as_ref()
+            .is_some_and(|silent| !silent.cover(record.aggregate_id, record.position));
+        let mut letter = DeadLetter::new(projection, record, state, failure, attempts);
+        letter.owed = emits && state == LetterState::Parked;
+        letter
     }
 }

@@ -195,8 +195,9 @@ async fn a_reset_builds_the_same_model_and_emits_nothing_twice() {
     daemon.shutdown().await.unwrap();
 }
 
+/// Their effects are still to come, and would be lost. Seen to fail when a reset does not ask.
 #[tokio::test]
-async fn a_reset_forgets_dead_letters() {
+async fn a_reset_is_refused_while_events_are_parked() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     cues.fail_at(1);
     let last = note(&store, &stream(), 0..3).await;
@@ -217,16 +218,25 @@ async fn a_reset_forgets_dead_letters() {
             .len(),
         2
     );
+    people.pause("diary").await.unwrap();
+    let refused = people.reset(&Diary::default()).await;
+    assert!(
+        matches!(refused, Err(CommandError::Parked { letters: 2, .. })),
+        "{refused:?}"
+    );
+
     cues.repair();
+    people.resume("diary").await.unwrap();
+    people.retry("diary", None).await.unwrap();
+    let retried = async || {
+        let left = people.dead_letters(&Letters::default(), 9).await.unwrap();
+        left.is_empty()
+    };
+    until("all is retried", retried).await;
     people.pause("diary").await.unwrap();
     people.reset(&Diary::default()).await.unwrap();
-    assert_eq!(
-        people.dead_letters(&Letters::default(), 9).await.unwrap(),
-        []
-    );
     people.resume("diary").await.unwrap();
-    let complete = async || store.model::<Pages<1>>().await.0 == folded(&store, &cues).await;
-    until("all is applied", complete).await;
+    until_complete(&store, &cues).await;
     daemon.shutdown().await.unwrap();
 }
 
@@ -452,10 +462,6 @@ async fn one_aggregate_is_rebuilt_while_the_others_go_on() {
     );
 
     cues.repair();
-    // What was parked has had no effects, and has none now.
-    for version in [2, 3] {
-        cues.leave_untold(bad.aggregate_id, version);
-    }
     let diary = Diary(cues.clone());
     for stream in [&bad, &good] {
         people.rebuild_aggregate(&diary, stream).await.unwrap();
@@ -473,7 +479,11 @@ async fn one_aggregate_is_rebuilt_while_the_others_go_on() {
         .await
         .unwrap();
     let told = store.model::<Outbox>().await.0;
-    assert_eq!(told[&bad.aggregate_id], [1, 4]);
+    assert_eq!(
+        told[&bad.aggregate_id],
+        [1, 2, 3, 4],
+        "what was parked has its effects now"
+    );
     assert_eq!(told[&good.aggregate_id], [1, 2, 3, 4, 5]);
     daemon.shutdown().await.unwrap();
 }

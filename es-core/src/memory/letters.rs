@@ -23,6 +23,7 @@ impl DeadLetters {
         row.failure = letter.failure.clone();
         row.attempts = letter.attempts;
         row.retry = letter.retry;
+        row.owed = letter.owed;
         row.tried = now;
     }
 

@@ -129,12 +129,12 @@ pub enum CommandError {
         /// Where the other one is.
         limit: Position,
     },
-    /// Events of the version that is in charge are parked: their effects would be lost with it.
+    /// Events are parked whose effects are still to come: they would be lost.
     #[error(
-        "{letters} events of projection `{projection}` are parked and must be retried or discarded before another version takes over"
+        "{letters} events of projection `{projection}` are parked; retry or discard them before it is moved back, reset, or replaced by another version"
     )]
     Parked {
-        /// The version in charge.
+        /// The projection.
         projection: ProjectionId,
         /// How many.
         letters: u64,

@@ -75,7 +75,7 @@ macro_rules! diary {
                 events: &[Recorded<$event>],
             ) -> Result<(), BoxError> {
                 let outbox = models.model_mut::<Outbox>();
-                let may_miss = |id, version| self.0.may_be_untold(id, version);
+                let may_miss = |id, version| self.0.is_given_up(id, version);
                 write(
                     &mut outbox.0,
                     may_miss,

@@ -117,7 +117,6 @@ struct State {
     panics: Mutex<HashSet<u32>>,
     deadlocks: Mutex<Vec<u32>>,
     given_up: Mutex<HashSet<(Uuid, u32)>>,
-    untold: Mutex<HashSet<(Uuid, u32)>>,
     gate: Mutex<Option<Arc<Gate>>>,
     calls: watch::Sender<usize>,
 }
@@ -157,24 +156,6 @@ impl Cues {
             .lock()
             .unwrap()
             .contains(&(aggregate_id, version))
-    }
-
-    /// The effects of this event are not missed.
-    pub fn leave_untold(&self, aggregate_id: Uuid, version: u32) {
-        self.0
-            .untold
-            .lock()
-            .unwrap()
-            .insert((aggregate_id, version));
-    }
-
-    pub fn may_be_untold(&self, aggregate_id: Uuid, version: u32) -> bool {
-        self.0
-            .untold
-            .lock()
-            .unwrap()
-            .contains(&(aggregate_id, version))
-            || self.is_given_up(aggregate_id, version)
     }
 
     pub fn gate(&self) -> Arc<Gate> {

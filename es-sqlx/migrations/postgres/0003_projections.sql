@@ -43,6 +43,7 @@ CREATE TABLE {schema}.projection_dead_letters (
     failure        JSON        NOT NULL,
     attempts       INT         NOT NULL,
     retry          BOOLEAN     NOT NULL DEFAULT false,
+    owed           BOOLEAN     NOT NULL DEFAULT false,
     since          TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     tried          TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (name, version, event_id)

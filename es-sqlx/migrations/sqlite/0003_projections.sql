@@ -37,6 +37,7 @@ CREATE TABLE projection_dead_letters (
     failure        TEXT    NOT NULL,
     attempts       INTEGER NOT NULL,
     retry          BOOLEAN NOT NULL DEFAULT false,
+    owed           BOOLEAN NOT NULL DEFAULT false,
     since          INTEGER NOT NULL,
     tried          INTEGER NOT NULL,
     PRIMARY KEY (name, version, event_id)

@@ -62,7 +62,7 @@ async fn nothing_is_said_about_rows_that_were_not_loaded<C: HasTable<Player>>(db
     }
 }
 
-/// Seen to fail when rows are written without a look at their keys: the old row would stay beside the new one.
+/// Seen to fail when rows are written without a look at their keys.
 async fn a_row_keeps_its_key<C: HasTable<Player>>(db: &mut C) {
     let mut players = Rows::<Player>::load(db, [1, 2]).await.unwrap();
     players.insert(bob(1)).unwrap();

@@ -15,26 +15,27 @@ use crate::postgres::{
 };
 
 const COLUMNS: &str = "name, version, event_id, position, aggregate_type, aggregate_id, event_type,
-    event_version, state, failure::text AS failure, attempts, retry, since, tried";
+    event_version, state, failure::text AS failure, attempts, retry, owed, since, tried";
 /// The arrays come through sub-selects, or the statement would be planned anew for each length. Of an
 /// event that is there twice the last one counts.
 const PUT: &str = "INSERT INTO {schema}.projection_dead_letters
            (name, version, event_id, position, aggregate_type, aggregate_id, event_type,
-            event_version, state, failure, attempts, retry, since, tried)
+            event_version, state, failure, attempts, retry, owed, since, tried)
     SELECT DISTINCT ON (l.name, l.version, l.event_id)
            l.name, l.version, l.event_id, l.position, l.aggregate_type, l.aggregate_id,
            l.event_type, l.event_version, l.state, l.failure::json, l.attempts, l.retry,
-           clock_timestamp(), clock_timestamp()
+           l.owed, clock_timestamp(), clock_timestamp()
       FROM unnest((SELECT $1::text[]), (SELECT $2::int[]), (SELECT $3::uuid[]),
                   (SELECT $4::bigint[]), (SELECT $5::text[]), (SELECT $6::uuid[]),
                   (SELECT $7::text[]), (SELECT $8::int[]), (SELECT $9::text[]),
-                  (SELECT $10::text[]), (SELECT $11::int[]), (SELECT $12::bool[]))
+                  (SELECT $10::text[]), (SELECT $11::int[]), (SELECT $12::bool[]),
+                  (SELECT $13::bool[]))
            WITH ORDINALITY AS l(name, version, event_id, position, aggregate_type, aggregate_id,
-                event_type, event_version, state, failure, attempts, retry, i)
+                event_type, event_version, state, failure, attempts, retry, owed, i)
      ORDER BY l.name, l.version, l.event_id, l.i DESC
     ON CONFLICT (name, version, event_id) DO UPDATE SET state = excluded.state,
            failure = excluded.failure, attempts = excluded.attempts, retry = excluded.retry,
-           tried = excluded.tried";
+           owed = excluded.owed, tried = excluded.tried";
 const RETRY: &str = "UPDATE {schema}.projection_dead_letters SET retry = true
     WHERE name = $1 AND version = $2 AND state = 'parked'
       AND ($3::uuid IS NULL OR aggregate_id = $3)";
@@ -140,6 +141,7 @@ pub(super) async fn put(
         .bind(failures)
         .bind(all(letters, |letter| count(letter.attempts)))
         .bind(all(letters, |letter| letter.retry))
+        .bind(all(letters, |letter| letter.owed))
         .execute(connection)
         .await
         .map(|_| ())
@@ -201,6 +203,7 @@ fn letter(row: &PgRow) -> Result<DeadLetter, ReadError> {
         failure: cells.parse("failure", |text| serde_json::from_str(text).ok())?,
         attempts: cells.count("attempts")?,
         retry: cells.get("retry")?,
+        owed: cells.get("owed")?,
         since: cells.get::<DateTime<Utc>>("since")?,
         tried: cells.get::<DateTime<Utc>>("tried")?,
     })

@@ -15,18 +15,18 @@ use crate::sqlite::{
 /// Any number of letters in one array. `WHERE true` tells the parser that no `JOIN … ON` is to come.
 const PUT: &str = concat!(
     "INSERT INTO projection_dead_letters (name, version, event_id, position, aggregate_type,
-     aggregate_id, event_type, event_version, state, failure, attempts, retry, since, tried)
+     aggregate_id, event_type, event_version, state, failure, attempts, retry, owed, since, tried)
      SELECT value ->> 'name', value ->> 'version', unhex(value ->> 'event_id'), value ->> 'position',
      value ->> 'aggregate_type', unhex(value ->> 'aggregate_id'), value ->> 'event_type',
      value ->> 'event_version', value ->> 'state', value ->> 'failure', value ->> 'attempts',
-     value ->> 'retry', ",
+     value ->> 'retry', value ->> 'owed', ",
     now!(),
     ", ",
     now!(),
     " FROM json_each(?1) WHERE true
      ON CONFLICT (name, version, event_id) DO UPDATE SET state = excluded.state,
      failure = excluded.failure, attempts = excluded.attempts, retry = excluded.retry,
-     tried = excluded.tried"
+     owed = excluded.owed, tried = excluded.tried"
 );
 const RETRY: &str = "UPDATE projection_dead_letters SET retry = true
     WHERE name = ?1 AND version = ?2 AND state = ?3 AND aggregate_id = coalesce(?4, aggregate_id)";
@@ -62,6 +62,7 @@ fn as_json(letter: &DeadLetter) -> serde_json::Value {
         "failure": letter.failure,
         "attempts": letter.attempts,
         "retry": letter.retry,
+        "owed": letter.owed,
     })
 }
 
@@ -189,6 +190,7 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, ReadError> {
         failure,
         attempts: cells.get("attempts")?,
         retry: cells.get("retry")?,
+        owed: cells.get("owed")?,
         since: cells.moment("since")?,
         tried: cells.moment("tried")?,
     })
