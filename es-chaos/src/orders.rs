@@ -12,7 +12,6 @@ use tokio::time::sleep;
 use crate::{
     database::Store,
     faults::{Faults, INJECTED},
-    folder,
     projections::{FOLDED, Folded, ORACLE, Oracle, SHARDED, Sharded},
     read_model::{ReadModel, Rule},
 };
@@ -70,9 +69,6 @@ impl<S: Store> Operator<S> {
     pub(crate) async fn rewind(self, permille: u64) -> Result<Done, BoxError> {
         self.projections.pause(FOLDED).await?;
         let rewound = async {
-            if self.has_letters(FOLDED).await? {
-                return Ok(Done::Nothing);
-            }
             let standings = self.store.standings(Some(FOLDED)).await?;
             let now = standings
                 .iter()
@@ -88,13 +84,10 @@ impl<S: Store> Operator<S> {
         rewound
     }
 
-    /// Letters would be forgotten with their effects.
+    /// In place.
     pub(crate) async fn reset(self) -> Result<Done, BoxError> {
         self.projections.pause(SHARDED).await?;
         let reset = async {
-            if self.has_letters(SHARDED).await? {
-                return Ok(Done::Nothing);
-            }
             self.projections
                 .reset(&Sharded(self.model(SHARDED, 1, Rule::Next)?))
                 .await?;
@@ -110,9 +103,6 @@ impl<S: Store> Operator<S> {
         name: &str,
         stream: StreamId,
     ) -> Result<Done, BoxError> {
-        if self.has_letters(name).await? || !folder::poison(&self.folder)?.is_empty() {
-            return Ok(Done::Nothing);
-        }
         let projections = &self.projections;
         match name {
             SHARDED => {
@@ -182,14 +172,6 @@ impl<S: Store> Operator<S> {
         Ok(served.map_or_else(|| name.to_owned(), |row| row.shard.projection.to_string()))
     }
 
-    async fn has_letters(&self, name: &str) -> Result<bool, BoxError> {
-        let letters = self
-            .projections
-            .dead_letters(&Letters::default(), MANY)
-            .await?;
-        Ok(letters.iter().any(|letter| letter.projection.name == name))
-    }
-
     fn model(&self, name: &str, version: u32, rule: Rule) -> Result<ReadModel, BoxError> {
         let faults = Faults::none(&self.folder);
         ReadModel::new((name, version), rule, faults, &self.folder)
@@ -204,7 +186,17 @@ pub(crate) fn is_excused<S: Store>(store: &S, error: &BoxError) -> bool {
         Some(CommandError::Store(error)) => is_passing(error),
         Some(CommandError::Read(error)) => error.is_retryable(),
         Some(CommandError::Unknown { projection, .. }) => !is_known(projection),
-        Some(_) => true,
+        Some(
+            CommandError::State { .. }
+            | CommandError::Busy { .. }
+            | CommandError::Needed { .. }
+            | CommandError::Settling { .. }
+            | CommandError::NotPromoted { .. }
+            | CommandError::Behind { .. }
+            | CommandError::Ahead { .. }
+            | CommandError::Parked { .. },
+        ) => true,
+        Some(_) => false,
         None => store.is_transient(&**error) || is_unreadable(error),
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Act {
 /// The source of all acts.
 pub(crate) struct Schedule {
     rng: Rng,
+    /// Of processes, which start when they may: the acts do not depend on when that is.
+    processes: Rng,
     backend: Backend,
     streams: Vec<StreamId>,
 }
@@ -62,9 +64,11 @@ impl Schedule {
     pub(crate) const WRITERS: usize = WRITERS;
 
     pub(crate) fn new(seed: u64, backend: Backend) -> Self {
+        // Not the numbers that the aggregates' ids are made of.
+        let mut rng = Rng::with_seed(!seed);
         Self {
-            // Not the numbers that the aggregates' ids are made of.
-            rng: Rng::with_seed(!seed),
+            processes: rng.fork(),
+            rng,
             backend,
             streams: accounts(seed),
         }
@@ -72,12 +76,12 @@ impl Schedule {
 
     /// For a process that is about to start.
     pub(crate) fn seed(&mut self) -> u64 {
-        self.rng.u64(..)
+        self.processes.u64(..)
     }
 
     /// How long something that died stays dead.
     pub(crate) fn absence(&mut self) -> Duration {
-        self.between(0, 1_500)
+        Duration::from_millis(self.processes.u64(..=1_500))
     }
 
     /// How long until the next act.

@@ -10,7 +10,7 @@ use es_core::{BoxError, Chain, DeadLetter, Lifecycle, ProjectionId, Standing};
 use es_projections::Projections;
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use self::crew::Crew;
@@ -28,8 +28,10 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 /// How often to look where everything stands.
 const LOOK: Duration = Duration::from_millis(500);
-/// An order that takes longer is dropped half-way.
-const ORDER: Duration = Duration::from_secs(20);
+/// An order that takes longer hangs: nothing is away or frozen for so long.
+const ORDER: Duration = Duration::from_secs(30);
+
+const TIMED_OUT: &str = "it has not ended";
 
 /// What is to be done at a certain time.
 enum Due {
@@ -182,8 +184,8 @@ impl<S: Store> Supervisor<'_, S> {
     {
         let (what, given) = (what.to_owned(), give(self.operator.clone()));
         self.orders.spawn(async move {
-            let done = tokio::time::timeout(ORDER, given).await;
-            (what, done.unwrap_or(Ok(Done::Nothing)))
+            let done = timeout(ORDER, given).await;
+            (what, done.unwrap_or_else(|_| Err(TIMED_OUT.into())))
         });
     }
 
