@@ -146,11 +146,14 @@ impl<S: ProjectionStore> Projections<S> {
     /// parked events are still to come. See [`CommandError`].
     pub async fn set_checkpoint(&self, name: &str, to: Position) -> Result<(), CommandError> {
         let (id, _) = self.find(name).await?;
-        let end = self.store.settled().await?;
+        let settled = self.store.settled().await?;
         let (mut batch, standings) = self.store.begin_change(&id).await?;
-        let change = lifecycle::set_checkpoint(&standings, &id, to, end)?;
         let mine = standings.iter().filter(|row| row.shard.projection == id);
-        if mine.map(|row| row.position).max() > Some(to) {
+        let reached = mine.map(|row| row.position).max().unwrap_or_default();
+        // Another node may have seen more of the log settle than this one.
+        let end = settled.max(reached);
+        let change = lifecycle::set_checkpoint(&standings, &id, to, end)?;
+        if reached > to {
             repair::nothing_parked(&mut batch, &id).await?;
         }
         change::write(&mut batch, &change).await?;
