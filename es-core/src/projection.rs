@@ -88,7 +88,8 @@ pub trait Project<C: Send>: Projection {
     }
 
     /// Makes this version's read model the one that is served: re-creates a view over its tables, say. In
-    /// the transaction in which the version becomes the active one.
+    /// the transaction in which the version becomes the active one; for the first version of a name that is
+    /// the one of [`set_up`](Self::set_up), at its first start.
     ///
     /// # Errors
     ///

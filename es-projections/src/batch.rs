@@ -72,7 +72,7 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
             roll_back(batch).await;
             return Err(refused);
         }
-        batch.commit().await?;
+        committed(batch.commit().await, !part.events.is_empty())?;
         claim.position = part.covered;
         Ok(())
     }
@@ -120,7 +120,7 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
             roll_back(batch).await;
             return Err(refused);
         }
-        Ok(batch.commit().await?)
+        committed(batch.commit().await, true)
     }
 
     /// Writes down what became of dead letters.
@@ -165,6 +165,25 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
                 panicked(&*panic),
             ))),
         }
+    }
+}
+
+/// A commit that the database refused is the events' business, as where a constraint is only checked then:
+/// it answered, so that nothing is in doubt.
+fn committed(commit: Result<(), CheckpointError>, with_events: bool) -> Result<(), Refused> {
+    match commit {
+        Err(
+            error @ CheckpointError::Backend {
+                transient: false, ..
+            },
+        ) if with_events => {
+            let message = Chain(&error).to_string();
+            Err(Refused::ByHandler(Failure::new(
+                FailureKind::Handler,
+                message,
+            )))
+        }
+        ended => Ok(ended?),
     }
 }
 

@@ -104,10 +104,12 @@ impl<S: ProjectionStore + 'static> Daemon<S> {
                     feed: Arc::clone(&common.feed),
                     projection,
                     view,
-                    options: Arc::new(options),
+                    retries: options.handler_retries,
+                    options: Arc::new(options.without_parking()),
                     board,
                     backoff: common.backoff(),
                     stop: common.stop.clone(),
+                    covered: None,
                 };
                 Box::pin(viewer.run())
             }),
@@ -176,6 +178,7 @@ impl<S: ProjectionStore + 'static> Daemon<S> {
         for AddedView { id, make } in self.views {
             let span = tracing::info_span!("view", projection = %id);
             let board = Board::new(id);
+            board.keep(1, true);
             let viewer = make(&common, board.shard(0), settings.options.clone());
             let task = AbortOnDrop::new(tokio::spawn(viewer.instrument(span)));
             views.push((board, task));

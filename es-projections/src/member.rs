@@ -20,6 +20,7 @@ use crate::{
     runner::{Common, Order, Runner},
     status::State,
     target::Target,
+    turn::FIRST,
 };
 
 /// A projection whose type is forgotten.
@@ -90,6 +91,10 @@ impl<S: ProjectionStore + 'static, T: Target<S>> Member<S> for Typed<S, T> {
                 source,
             })?;
             target.set_up(batch.connection()).await.map_err(set_up)?;
+            // The first version of a name is served from the start.
+            if change.put.iter().any(|row| row.active) && standings.is_empty() {
+                target.activate(batch.connection()).await.map_err(set_up)?;
+            }
             change::write(&mut batch, &change).await.map_err(failed)?;
             batch.commit().await.map_err(failed)
         })
@@ -112,6 +117,7 @@ impl<S: ProjectionStore + 'static, T: Target<S>> Member<S> for Typed<S, T> {
             orders,
             stop,
             backoff: common.backoff(),
+            size: FIRST,
             held: None,
         };
         Box::pin(runner.run())

@@ -17,6 +17,9 @@ use crate::{
 
 /// How many times a node says that it is alive before it would be taken for dead.
 const BEATS: u32 = 4;
+/// Also with a long lease, orders are heard within a second.
+const LONGEST: Duration = Duration::from_millis(750);
+const SHORTEST: Duration = Duration::from_millis(5);
 /// After a neighbour's life has ended, look a moment later.
 const MOMENT: Duration = Duration::from_millis(5);
 
@@ -49,7 +52,7 @@ impl<S: ProjectionStore + 'static> Steward<S> {
                     tracing::warn!(error = %Chain(&error), "could not say that this node is alive");
                     self.pulse.error(Chain(&error).to_string());
                     // Soon: before others take this node for dead, if possible.
-                    let most = common.lease_ttl / BEATS;
+                    let most = every(common.lease_ttl);
                     Instant::now() + backoff.next().min(most)
                 }
             };
@@ -66,7 +69,7 @@ impl<S: ProjectionStore + 'static> Steward<S> {
     /// One round: alive, who else is, what is to be done here. Returns when the next one is due.
     async fn beat(&mut self) -> Result<Instant, ReadError> {
         let common = Arc::clone(&self.common);
-        let next = Instant::now() + common.lease_ttl / BEATS;
+        let next = Instant::now() + every(common.lease_ttl);
         let node = self.node();
         let fleet = common.store.beat(&node, common.lease_ttl).await?;
         self.pulse.beaten();
@@ -118,7 +121,7 @@ impl<S: ProjectionStore + 'static> Steward<S> {
         let node = self.node();
         let alive = async {
             loop {
-                tokio::time::sleep(common.lease_ttl / BEATS).await;
+                tokio::time::sleep(every(common.lease_ttl)).await;
                 if let Err(error) = common.store.beat(&node, common.lease_ttl).await {
                     tracing::debug!(error = %Chain(&error), "could not say that this node is alive");
                 }
@@ -148,6 +151,11 @@ impl<S> Drop for Steward<S> {
             board.stopped();
         }
     }
+}
+
+/// How often a node says that it is alive, and hears what was decided.
+fn every(lease_ttl: Duration) -> Duration {
+    (lease_ttl / BEATS).clamp(SHORTEST, LONGEST)
 }
 
 /// When a neighbour would be dead that does not say anything more: its shards should not lie idle.

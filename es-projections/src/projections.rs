@@ -86,7 +86,8 @@ impl<S: ProjectionStore> Projections<S> {
         self.command(name, lifecycle::resume).await
     }
 
-    /// Lets a version that is built beside the one that is served take over as soon as it has caught up.
+    /// Lets a version that is built beside the one that is served take over as soon as it has caught up, and
+    /// nothing of the other one is parked; its status tells why it has not.
     /// The way back to an older version is to [`resume`](Self::resume) and promote it.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ const PAGE: u32 = 500;
 /// connection): not for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often events of the aggregate may be parked in between.
-const TRIES: u32 = 5;
+const TRIES: u32 = 20;
 
 /// A projection that is held: no batch of it is open, and none begins.
 pub(crate) struct Held<S: ProjectionStore> {
@@ -136,6 +136,7 @@ async fn hold_with_letters<S: ProjectionStore>(
     aggregate: &StreamId,
 ) -> Result<(Held<S>, Vec<DeadLetter>, Position, Vec<RecordedEvent>), CommandError> {
     for _ in 0..TRIES {
+        let before = store.standings(Some(&id.name)).await?;
         let settled = store.settled().await?;
         let letters = letters_of(store, id, aggregate).await?;
         let read = read_stream(store, aggregate).await?;
@@ -148,7 +149,8 @@ async fn hold_with_letters<S: ProjectionStore>(
         let parked = letters
             .iter()
             .filter(|letter| letter.state == LetterState::Parked);
-        if parked.count() as u64 == now {
+        // Whoever parks an event moves the checkpoint; a retry changes the count.
+        if parked.count() as u64 == now && stand_alike(&before, &held.standings) {
             return Ok((held, letters, settled, read));
         }
     }
@@ -182,6 +184,15 @@ async fn read_stream<S: ProjectionStore>(
         }
         events.extend(page);
     }
+}
+
+/// Whether nothing of this version has moved.
+fn stand_alike(before: &[Standing], now: &[Standing]) -> bool {
+    now.iter().all(|row| {
+        before.iter().any(|old| {
+            old.shard == row.shard && old.epoch == row.epoch && old.position == row.position
+        })
+    })
 }
 
 async fn letters_of<S: ProjectionStore>(

@@ -77,6 +77,8 @@ pub(crate) struct Runner<S, T> {
     /// The daemon stops, or the shard is no more.
     pub(crate) stop: CancellationToken,
     pub(crate) backoff: Backoff,
+    /// How many events the first page of the next turn may have.
+    pub(crate) size: u32,
     /// Given back at the end, also after a panic.
     pub(crate) held: Option<Claim>,
 }

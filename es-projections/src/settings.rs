@@ -255,6 +255,20 @@ impl Options {
         self
     }
 
+    /// Where there are no dead letters.
+    pub(crate) fn without_parking(mut self) -> Self {
+        for policy in [
+            &mut self.on_handler_error,
+            &mut self.on_undecodable,
+            &mut self.on_unknown,
+        ] {
+            if *policy == OnFailure::Park {
+                *policy = OnFailure::Stop;
+            }
+        }
+        self
+    }
+
     /// When this many aggregates are parked, stop.
     #[must_use]
     pub fn with_parked_limit(mut self, aggregates: u32) -> Self {

@@ -27,32 +27,40 @@ pub(crate) enum Next {
     Blocked(String),
 }
 
-/// Looks how far the version in charge has come; takes over from it if the rules allow it.
+/// Looks how far the version in charge has come; takes over from it if the rules allow it, and if it has
+/// been where that one was when it looked last.
 pub(crate) async fn next<S: ProjectionStore>(
     store: &S,
     projection: &ProjectionId,
     covered: Position,
+    caught_up: bool,
 ) -> Result<Next, Problem> {
     let standings = store.standings(Some(&projection.name)).await?;
     let ceiling = match lifecycle::ceiling(&standings, projection) {
         Some(ceiling) => ceiling,
         None => store.settled().await?,
     };
-    if ceiling > covered {
+    if ceiling > covered && !caught_up {
         return Ok(Next::Read(ceiling));
     }
-    // Asked first without holding anybody up.
+    // Asked first without holding anybody up. It need not be there quite: the other one may never rest.
     let handed = match lifecycle::hand_over(&standings, projection, WITHIN) {
         Ok(_) => hand_over(store, projection).await,
         Err(error) => Err(error),
     };
     match handed {
+        Err(error) if ceiling > covered && !matches!(error, CommandError::Store(_)) => {
+            tracing::debug!(reason = %error, "cannot take over yet");
+            Ok(Next::Read(ceiling))
+        }
         Ok(()) => {
             tracing::info!(%projection, "took over from the version that was in charge");
             Ok(Next::TookOver)
         }
         Err(CommandError::Store(error)) => Err(error.into()),
-        Err(error @ CommandError::Parked { .. }) => Ok(Next::Blocked(error.to_string())),
+        Err(error @ (CommandError::Parked { .. } | CommandError::NotPromoted { .. })) => {
+            Ok(Next::Blocked(error.to_string()))
+        }
         Err(reason) => {
             tracing::debug!(%reason, "cannot take over yet");
             Ok(Next::Wait)

@@ -20,7 +20,9 @@ use crate::{
 };
 
 /// The first page is small: nobody knows yet how large events are.
-const FIRST: u32 = 256;
+pub(crate) const FIRST: u32 = 256;
+/// An idle loop comes round at least so often.
+const ROUND: Duration = Duration::from_secs(1);
 /// How long to wait for the version that is served before looking again how far it has come.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often to look whether people have done what only they can do.
@@ -60,7 +62,7 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
             covered: claim.position,
             sorter,
             pages: Pages::new(Arc::clone(&runner.common.feed)),
-            size: FIRST.min(runner.options.batch_events),
+            size: runner.size.min(runner.options.batch_events).max(1),
             write_at: Instant::now(),
             claim,
             runner,
@@ -158,7 +160,13 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
         );
         let applied = policy.apply(work).instrument(span).await;
         self.covered = self.claim.position;
+        let was_slow = started.elapsed() > self.runner.options.batch_time;
+        if was_slow && matches!(applied, Err(Problem::Unavailable(_))) {
+            // It may have been too long for the server's patience, and would be again.
+            self.runner.size = (self.size / 2).max(1);
+        }
         let applied = applied?;
+        self.runner.size = FIRST;
         metrics::batch(&self.claim.shard.projection, started.elapsed());
         self.resize(work, started.elapsed());
         Ok(applied)
@@ -186,7 +194,7 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
             self.write_checkpoint().await?;
         }
         // The loop comes round from time to time, so that one that stands still can be told.
-        let round = Instant::now() + self.runner.common.lease_ttl;
+        let round = Instant::now() + self.runner.common.lease_ttl.min(ROUND);
         let attention = match self.covered == self.claim.position {
             true => round,
             false => round.min(self.write_at),
@@ -236,7 +244,9 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
         self.pages.forget();
         self.write_checkpoint().await?;
         let store = &*self.runner.batches.store;
-        match succession::next(store, &self.claim.shard.projection, self.covered).await? {
+        let projection = &self.claim.shard.projection;
+        let caught_up = self.sorter.bound.is_some();
+        match succession::next(store, projection, self.covered, caught_up).await? {
             Next::Read(bound) => {
                 self.sorter.bound = Some(bound);
                 Ok(true)

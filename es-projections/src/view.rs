@@ -121,6 +121,10 @@ pub(crate) struct Viewer<S, P: Project<M>, M: Send> {
     pub(crate) board: ShardBoard,
     pub(crate) backoff: Backoff,
     pub(crate) stop: CancellationToken,
+    /// Everything at or before it is in the model; `None` if it is to be built from the start.
+    pub(crate) covered: Option<Position>,
+    /// Left until it has worked again.
+    pub(crate) retries: u32,
 }
 
 impl<S, P, M> Viewer<S, P, M>
@@ -130,34 +134,31 @@ where
     M: Default + Send + Sync + 'static,
 {
     pub(crate) async fn run(mut self) {
-        let mut retries = self.options.handler_retries;
         while !self.stop.is_cancelled() {
-            let followed = AssertUnwindSafe(self.follow()).catch_unwind().await;
-            let failure = match followed {
-                Ok(Ok(())) => return,
-                Ok(Err(Problem::Failed(failure))) => failure,
-                Ok(Err(Problem::Unavailable(message) | Problem::Fenced(message))) => {
-                    tracing::warn!(error = %message, "the store failed; building the view anew");
+            let failure = match self.follow().await {
+                Ok(()) => return,
+                Err(Problem::Failed(failure)) => failure,
+                Err(Problem::Unavailable(message) | Problem::Fenced(message)) => {
+                    tracing::warn!(error = %message, "the store failed; reading on where it was");
                     self.board.error(&message);
                     self.backoff.pause(&self.stop).await;
                     continue;
                 }
-                Ok(Err(Problem::Restart)) => continue,
-                Err(panic) => Failure::new(FailureKind::Panicked, panicked(&*panic)),
+                Err(Problem::Restart) => continue,
             };
-            if failure.kind != FailureKind::Handler || retries == 0 {
+            if failure.kind != FailureKind::Handler || self.retries == 0 {
                 tracing::error!(error = %failure, "view failed");
                 self.view.0.write().await.failure = Some(failure.clone());
                 self.board.rests();
                 return self.board.failed(failure);
             }
             self.board.error(&failure.message);
-            retries -= 1;
+            self.retries -= 1;
             self.backoff.pause(&self.stop).await;
         }
     }
 
-    /// From the first event on.
+    /// From where the model is.
     async fn follow(&mut self) -> Result<(), Problem> {
         let mut sorter = Sorter {
             projection: ProjectionId::of::<P>(),
@@ -170,14 +171,16 @@ where
             options: Arc::clone(&self.options),
         };
         let mut pages = Pages::<S, P::Event>::new(Arc::clone(&self.feed));
-        let mut covered = Position::START;
-        let mut model = self.view.0.clone().write_owned().await;
-        model.model = M::default();
-        self.set_up(&mut model.model).await?;
-        drop(model);
+        if self.covered.is_none() {
+            let view = self.view.clone();
+            let mut content = view.0.write().await;
+            self.handled(self.projection.set_up(&mut content.model))
+                .await?;
+            self.covered = Some(Position::START);
+        }
         self.board.state(State::CatchingUp);
         let stop = self.stop.clone();
-        while !stop.is_cancelled() {
+        while let Some(covered) = self.covered.filter(|_| !stop.is_cancelled()) {
             self.board.turned();
             let work = tokio::select! {
                 biased;
@@ -188,7 +191,6 @@ where
                 pages.begin(work.covered, self.options.batch_events, &sorter);
             }
             self.apply(&work).await?;
-            covered = work.covered;
             if let Some(failure) = work.blocked {
                 return Err(Problem::Failed(failure));
             }
@@ -198,29 +200,47 @@ where
             }
             self.board.state(State::Live);
             self.backoff.reset();
+            self.retries = self.options.handler_retries;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                waited = pages.wait(covered) => waited?,
+                waited = pages.wait(work.covered) => waited?,
                 () = sleep(ROUND) => {}
             }
         }
         Ok(())
     }
 
-    async fn set_up(&self, model: &mut M) -> Result<(), Problem> {
-        self.projection.set_up(model).await.map_err(failed)
-    }
-
-    async fn apply(&self, work: &Work<P::Event>) -> Result<(), Problem> {
+    async fn apply(&mut self, work: &Work<P::Event>) -> Result<(), Problem> {
         if !work.events.is_empty() {
-            let mut content = self.view.0.write().await;
-            let model = &mut content.model;
-            let applied = self.projection.project(model, &work.events).await;
-            applied.map_err(failed)?;
+            let view = self.view.clone();
+            let mut content = view.0.write().await;
+            let projected = self.projection.project(&mut content.model, &work.events);
+            if let Err(problem) = self.handled(projected).await {
+                // Half of the batch may be in it, and nobody may see that.
+                content.model = M::default();
+                self.covered = None;
+                self.board.reached(Position::START);
+                return Err(problem);
+            }
         }
+        self.covered = Some(work.covered);
         self.board.applied(work.events.len(), work.covered);
         Ok(())
+    }
+
+    async fn handled(
+        &self,
+        handler: impl Future<Output = Result<(), BoxError>>,
+    ) -> Result<(), Problem> {
+        match AssertUnwindSafe(handler).catch_unwind().await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed(error)),
+            Err(panic) => {
+                let failure = Failure::new(FailureKind::Panicked, panicked(&*panic));
+                Err(Problem::Failed(failure))
+            }
+        }
     }
 }
 

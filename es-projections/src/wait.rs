@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use es_core::{Chain, Failure, FailureKind, Position, ProjectionId, ProjectionStore};
+use es_core::{
+    Chain, Failure, FailureKind, Lifecycle, Position, ProjectionId, ProjectionStore, Standing,
+};
 use futures::future::BoxFuture;
 use tokio::time::{sleep, timeout};
 
@@ -37,36 +39,73 @@ impl std::fmt::Debug for Monitor {
 pub(crate) trait Checkpoints: Send + Sync {
     /// `None` also if the store does not answer.
     fn look_up<'a>(&'a self, projection: &'a ProjectionId) -> BoxFuture<'a, Option<Stands>>;
+    /// The version of this name that is served.
+    fn served<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Served>;
+}
+
+/// What is served under a name.
+#[derive(Debug)]
+pub(crate) enum Served {
+    /// The store does not answer.
+    NotKnown,
+    /// There is no such name, or nothing is served.
+    Nothing,
+    Version(Stands),
 }
 
 /// Where a projection stands in the database.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stands {
+    projection: ProjectionId,
     /// Of its slowest shard.
     position: Position,
-    /// Whether every shard of it is meant to run.
-    runs: bool,
+    /// What one of its shards is doing instead of running.
+    rests: Option<Lifecycle>,
+    failure: Option<Failure>,
+}
+
+impl Stands {
+    fn of<'a>(rows: impl Iterator<Item = &'a Standing> + Clone) -> Option<Self> {
+        let first = rows.clone().next()?;
+        let mut lifecycles = rows.clone().map(|row| row.lifecycle);
+        Some(Self {
+            projection: first.shard.projection.clone(),
+            position: rows.clone().map(|row| row.position).min()?,
+            rests: lifecycles.find(|lifecycle| !lifecycle.is_running()),
+            failure: rows.clone().find_map(|row| row.failure.clone()),
+        })
+    }
 }
 
 impl<S: ProjectionStore> Checkpoints for S {
     fn look_up<'a>(&'a self, projection: &'a ProjectionId) -> BoxFuture<'a, Option<Stands>> {
         Box::pin(async move {
-            let standings = match self.standings(Some(&projection.name)).await {
-                Ok(standings) => standings,
-                Err(error) => {
-                    tracing::debug!(error = %Chain(&error), "could not look up a checkpoint");
-                    return None;
-                }
-            };
-            let rows = || {
-                let rows = standings.iter();
-                rows.filter(|row| row.shard.projection == *projection)
-            };
-            Some(Stands {
-                position: rows().map(|row| row.position).min()?,
-                runs: rows().all(|row| row.lifecycle.is_running()),
-            })
+            let rows = rows(self, &projection.name).await?;
+            let rows = rows
+                .iter()
+                .filter(|row| row.shard.projection == *projection);
+            Stands::of(rows)
         })
+    }
+
+    fn served<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Served> {
+        Box::pin(async move {
+            let Some(rows) = rows(self, name).await else {
+                return Served::NotKnown;
+            };
+            let served = Stands::of(rows.iter().filter(|row| row.active));
+            served.map_or(Served::Nothing, Served::Version)
+        })
+    }
+}
+
+async fn rows<S: ProjectionStore>(store: &S, name: &str) -> Option<Vec<Standing>> {
+    match store.standings(Some(name)).await {
+        Ok(rows) => Some(rows),
+        Err(error) => {
+            tracing::debug!(error = %Chain(&error), "could not look up a checkpoint");
+            None
+        }
     }
 }
 
@@ -122,7 +161,8 @@ impl Monitor {
 
     /// Waits until every event at or before `position` that the projection wants is in its read
     /// model: read your own writes. Returns at once if it is so already. Dropping the future is safe.
-    /// It does not matter which node runs the projection.
+    /// It does not matter which node runs the projection, and a bare name means the version that is served,
+    /// also if this daemon runs another one. Events that were parked or skipped are passed over.
     ///
     /// # Errors
     ///
@@ -131,13 +171,47 @@ impl Monitor {
     pub async fn wait_until(&self, name: &str, position: Position) -> Result<(), WaitError> {
         loop {
             let board = self.find(name).ok_or_else(|| self.unknown(name))?;
-            let Err(state) = self.reach(board, position).await else {
-                return Ok(());
+            let reached = match board.projection.name == name && !board.is_active() {
+                true => self.served_elsewhere(board, position).await?,
+                false => match self.reach(board, position).await {
+                    Ok(()) => true,
+                    Err(state) if self.has_hope(name, board, state).await => false,
+                    Err(state) => return Err(missed(&board.status(), state, position)),
+                },
             };
-            if !self.has_hope(name, board, state).await {
-                return Err(missed(&board.status(), state, position));
+            if reached {
+                return Ok(());
             }
             sleep(LOOK).await;
+        }
+    }
+
+    /// Whether the version that is served, which this daemon does not run, has come there.
+    async fn served_elsewhere(&self, board: &Board, position: Position) -> Result<bool, WaitError> {
+        if board.status().state == State::Stopped {
+            return Err(missed(&board.status(), State::Stopped, position));
+        }
+        let served = match self.checkpoints.served(&board.projection.name).await {
+            Served::Version(served) => served,
+            Served::NotKnown => return Ok(false),
+            Served::Nothing => return Err(missed(&board.status(), State::Detached, position)),
+        };
+        match served.rests {
+            _ if served.position >= position => Ok(true),
+            // Another version is about to take its place.
+            None | Some(Lifecycle::Retired) => Ok(false),
+            Some(lifecycle) => Err(match served.failure {
+                Some(source) => WaitError::Failed {
+                    projection: served.projection,
+                    position,
+                    source,
+                },
+                None => WaitError::NotRunning {
+                    projection: served.projection,
+                    position,
+                    state: State::of(lifecycle),
+                },
+            }),
         }
     }
 
@@ -147,10 +221,10 @@ impl Monitor {
         let done = |gate: &Gate| {
             gate.position >= position || gate.state.is_final() || gate.state == State::Inline
         };
-        let moved = |gate: &Gate, elsewhere| (gate.state == State::StandingBy) != elsewhere;
+        let moved = |gate: &Gate, elsewhere| gate.elsewhere != elsewhere;
         let gate = loop {
             // What other nodes do is only heard of now and then.
-            let elsewhere = gates.borrow().state == State::StandingBy;
+            let elsewhere = gates.borrow().elsewhere;
             let patience = if elsewhere { LOOK } else { Duration::MAX };
             let changed = gates.wait_for(|gate| done(gate) || moved(gate, elsewhere));
             let seen = timeout(patience, changed).await;
@@ -175,18 +249,13 @@ impl Monitor {
 
     /// Whether it may get there all the same, because this daemon does not know yet what was decided.
     async fn has_hope(&self, name: &str, board: &Board, state: State) -> bool {
-        let heir = |other: &&Arc<Board>| {
-            other.projection.name == name
-                && other.projection != board.projection
-                && !other.status().state.is_final()
-        };
         match state {
             State::Stopped => false,
-            // The name will mean the version that takes its place.
-            State::Retired if self.boards.iter().any(|other| heir(&other)) => true,
+            // The name means the version that takes its place.
+            State::Retired if board.projection.name == name => true,
             _ => {
                 let stands = self.checkpoints.look_up(&board.projection).await;
-                stands.is_some_and(|stands| stands.runs)
+                stands.is_some_and(|stands| stands.rests.is_none())
             }
         }
     }

@@ -82,7 +82,8 @@ async fn a_projection_forgets_when_told_and_a_rebuild_arrives_at_the_same() {
 
     let daemon = Daemon::new(store.clone()).settings(settings);
     let daemon = daemon.run(NextNotebook).start().await.unwrap();
-    daemon.wait_until("notebook", last.position).await.unwrap();
+    let rebuilt = daemon.wait_until("notebook v2", last.position);
+    rebuilt.await.unwrap();
 
     assert_eq!(store.model::<Rebuilt>().await.0, built, "the same model");
     let status = daemon.status("notebook").unwrap();

@@ -91,7 +91,7 @@ async fn the_old_version_serves_until_the_new_one_is_activated() {
     assert_eq!((old.active, new.active), (true, false));
     assert_eq!(old.lifecycle, Lifecycle::Running);
     assert_eq!(new.lifecycle, Lifecycle::Rebuilding);
-    assert_eq!(store.model::<Served>().await, Served(0));
+    assert_eq!(store.model::<Served>().await, Served(1));
     gate.open();
 
     let mut last = Position::START;
@@ -348,8 +348,11 @@ async fn a_rolling_deployment_switches_over() {
     let retired = async || old.status("diary").unwrap().state == State::Retired;
     until("the old node knows", retired).await;
     let last = note(&store, &stream, [10]).await;
+    old.wait_until_within("diary", last.position, PATIENCE)
+        .await
+        .expect("the name means the version that is served, also here");
     let waited = old
-        .wait_until_within("diary", last.position, PATIENCE)
+        .wait_until_within("diary v1", last.position, PATIENCE)
         .await;
     assert!(
         matches!(waited, Err(WaitError::NotRunning { .. })),
@@ -420,4 +423,27 @@ async fn a_reader_who_waits_is_not_told_before_the_new_version_is_served() {
     assert_eq!(store.inner.model::<Served>().await, Served(2));
     assert_eq!(store.settled().await.unwrap(), last.position);
     daemon.shutdown().await.unwrap();
+}
+
+/// Seen to fail when the bare name means whatever version this daemon runs.
+#[tokio::test]
+async fn a_program_that_only_knows_the_new_version_is_not_told_too_early() {
+    let store = MemoryStore::new();
+    history(&store).await;
+
+    let new = Daemon::new(store.clone()).settings(settings());
+    let new = new.run_with(Diary2(Cues::default()), slowly());
+    let new = new.start().await.unwrap();
+    let written = note(&store, &stream(), [99]).await;
+    new.wait_until_within("diary", written.position, PATIENCE)
+        .await
+        .unwrap();
+
+    assert_eq!(
+        store.model::<Served>().await,
+        Served(2),
+        "what is read has it"
+    );
+    until_complete::<2>(&store).await;
+    new.shutdown().await.unwrap();
 }

@@ -6,7 +6,7 @@ use es_core::{
     Appended, BoxError, Event, EventStore, ExpectedVersion, NewEvent, Position, Project,
     Projection, Recorded, StreamId,
 };
-use es_projections::{Daemon, DaemonHandle, FailureKind, Options, Settings, State};
+use es_projections::{Daemon, DaemonHandle, FailureKind, OnFailure, Options, Settings, State};
 use es_sqlx::SqliteStore;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, SqliteConnection};
@@ -261,4 +261,58 @@ async fn note(
         .append(stream, ExpectedVersion::Any, &events)
         .await
         .unwrap()
+}
+
+/// A constraint that is checked at the commit: there is no room 13.
+#[derive(Projection)]
+#[projection(name = "guests", version = 1, events(Noted))]
+struct Guests;
+
+impl Project<SqliteConnection> for Guests {
+    async fn set_up(&self, db: &mut SqliteConnection) -> Result<(), BoxError> {
+        let tables = "CREATE TABLE IF NOT EXISTS rooms (id INTEGER PRIMARY KEY);
+            CREATE TABLE IF NOT EXISTS guests
+                (room INTEGER REFERENCES rooms DEFERRABLE INITIALLY DEFERRED);
+            INSERT OR IGNORE INTO rooms VALUES (1), (2)";
+        sqlx::raw_sql(tables).execute(db).await?;
+        Ok(())
+    }
+
+    async fn project(
+        &self,
+        db: &mut SqliteConnection,
+        events: &[Recorded<GuestsEvent>],
+    ) -> Result<(), BoxError> {
+        for Recorded { event, .. } in events {
+            let GuestsEvent::Noted(noted) = event;
+            let enter = sqlx::query("INSERT INTO guests VALUES (?1)").bind(noted.number);
+            enter.execute(&mut *db).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The database answers, so that it is the event's fault. Seen to be tried for ever when every error of a
+/// commit counts as the store's.
+#[tokio::test]
+async fn an_event_that_fails_at_the_commit_is_parked() {
+    let log = Log::new().await;
+    note(&log.store, &stream(), [1]).await;
+    note(&log.store, &stream(), [13]).await;
+    let last = note(&log.store, &stream(), [2]).await;
+    let options = Options::default()
+        .on_failure(OnFailure::Park)
+        .with_handler_retries(1);
+    let daemon = Daemon::new(log.store.clone()).settings(settings());
+    let daemon = daemon.run_with(Guests, options).start().await.unwrap();
+
+    daemon.wait_until("guests", last.position).await.unwrap();
+
+    let guests: Vec<i64> = sqlx::query_scalar("SELECT room FROM guests ORDER BY room")
+        .fetch_all(log.store.pool())
+        .await
+        .unwrap();
+    assert_eq!(guests, [1, 2]);
+    assert_eq!(daemon.status("guests").unwrap().parked, 1);
+    daemon.shutdown().await.unwrap();
 }

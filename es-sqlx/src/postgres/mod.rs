@@ -13,6 +13,12 @@
 //! [`PgStore::begin`] and [`PgStore::append_in`] put events and the program's own tables into one
 //! transaction. [`PgOptions::inline`] runs projections inside every append.
 //!
+//! # Projections
+//!
+//! A node that runs projections announces itself over the connections for events, so that it is taken for
+//! alive however long its batches are and however many are open; after [`PgOptions::from_pool`] leave it a
+//! connection. Whoever sleeps is fenced by the row of the checkpoint, not by the time.
+//!
 //! # Roles
 //!
 //! The role that calls [`PgStore::migrate`] owns the tables. Others need no more than this (the file
