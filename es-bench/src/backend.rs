@@ -19,7 +19,7 @@ use crate::{
     side::{Result, Side},
 };
 
-const SCHEMA_OURS: &str = "es_bench_ours";
+pub(crate) const SCHEMA_OURS: &str = "es_bench_ours";
 const SCHEMA_FLOOR: &str = "es_bench_floor";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

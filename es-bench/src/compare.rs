@@ -18,6 +18,15 @@ pub(crate) struct Plan {
     /// How long each side runs in each round.
     pub(crate) time: Duration,
     pub(crate) seed: u64,
+    /// How many events are replayed.
+    pub(crate) events: u32,
+}
+
+impl Plan {
+    /// Whether a workload is wanted.
+    pub(crate) fn wants(&self, id: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only.eq_ignore_ascii_case(id))
+    }
 }
 
 pub(crate) async fn run(plan: &Plan) -> Result<()> {
@@ -37,7 +46,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<()> {
     ]);
     let mut notes = Vec::new();
     for workload in ALL {
-        if !plan.only.is_empty() && !plan.only.iter().any(|id| id == workload.id()) {
+        if !plan.wants(workload.id()) {
             continue;
         }
         for &backend in &plan.backends {

@@ -111,8 +111,13 @@ impl Summary {
 
     /// The latencies, over all rounds, that 50 % and 99 % of the operations stay within.
     pub(crate) fn percentiles(&mut self) -> [Duration; 2] {
+        self.within([50, 99])
+    }
+
+    /// The latencies that so many per cent of the operations stay within.
+    pub(crate) fn within<const N: usize>(&mut self, percents: [usize; N]) -> [Duration; N] {
         self.latencies.sort_unstable();
-        [50, 99].map(|percent| {
+        percents.map(|percent| {
             let rank = (self.latencies.len() * percent).div_ceil(100).max(1);
             self.latencies.get(rank - 1).copied().unwrap_or_default()
         })

@@ -19,14 +19,14 @@ const POSTGRES_TABLES: &str = include_str!("../../../es-sqlx/migrations/postgres
 const SQLITE_TABLES: &str = include_str!("../../../es-sqlx/migrations/sqlite/0001_events.sql");
 
 /// An event as it is stored.
-struct Encoded {
-    event_id: Uuid,
-    event_type: &'static str,
-    event_data: String,
+pub(crate) struct Encoded {
+    pub(crate) event_id: Uuid,
+    pub(crate) event_type: &'static str,
+    pub(crate) event_data: String,
 }
 
 impl Encoded {
-    fn created(event: &PlayerCreated) -> Result<Self> {
+    pub(crate) fn created(event: &PlayerCreated) -> Result<Self> {
         Ok(Self {
             event_id: Uuid::now_v7(),
             event_type: "player_created",
@@ -34,7 +34,7 @@ impl Encoded {
         })
     }
 
-    fn moved(event: &PlayerMoved) -> Result<Self> {
+    pub(crate) fn moved(event: &PlayerMoved) -> Result<Self> {
         Ok(Self {
             event_id: Uuid::now_v7(),
             event_type: "player_moved",
@@ -85,6 +85,6 @@ impl Fold {
 }
 
 /// SQLite keeps times as text.
-fn now() -> String {
+pub(crate) fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -1,4 +1,4 @@
-//! The workloads. W6 and W7 are kept for projections.
+//! The workloads with two sides that can do the same. W6 is in `replay`, W7 in `live`.
 
 pub(crate) mod append;
 pub(crate) mod command;
