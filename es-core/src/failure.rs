@@ -1,6 +1,6 @@
 //! Why a projection stopped, or why an event was put aside: kept in the database as JSON.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -39,6 +39,12 @@ impl Failure {
         }
     }
 
+    /// That a handler has failed.
+    #[must_use]
+    pub fn handler(error: &(dyn Error + 'static)) -> Self {
+        Self::new(FailureKind::Handler, Chain(error).to_string())
+    }
+
     /// The same, at this event.
     #[must_use]
     pub fn at(mut self, event: &RecordedEvent) -> Self {
@@ -72,7 +78,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
 
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Failure, Marks, Position, ProjectionId, Shard};
+use crate::{CheckpointError, Failure, Marks, Position, ProjectionId, Shard};
 
 /// Where one shard of a projection stands: a row in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,54 @@ impl Standing {
             silent: Marks::default(),
             failure: None,
         }
+    }
+
+    /// Refuses what is not meant to run: for backends, where a shard is acquired.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Inline`] or `NotRunning`.
+    pub fn check_lifecycle(&self) -> Result<(), CheckpointError> {
+        let projection = self.shard.projection.clone();
+        match self.lifecycle {
+            lifecycle if lifecycle.is_running() => Ok(()),
+            Lifecycle::Inline => Err(CheckpointError::Inline { projection }),
+            lifecycle => Err(CheckpointError::NotRunning {
+                projection,
+                lifecycle,
+            }),
+        }
+    }
+
+    /// Refuses a checkpoint that does not fit the projection or the log: for backends, where a shard is
+    /// acquired. The log ends at `end`; `anchored` says whether the anchor is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::OtherEventTypes`], `AheadOfLog` or `Diverged`.
+    pub fn check_fit(
+        &self,
+        event_types: &[&str],
+        end: Position,
+        anchored: bool,
+    ) -> Result<(), CheckpointError> {
+        let projection = self.shard.projection.clone();
+        let wanted = Self::new(self.shard.clone(), 1, event_types).event_types;
+        if self.event_types != wanted {
+            return Err(CheckpointError::OtherEventTypes {
+                projection,
+                stored: self.event_types.join(", "),
+                wanted: wanted.join(", "),
+            });
+        }
+        let anchor = self.anchor.map(|(position, _)| position);
+        if self.position.max(anchor.unwrap_or_default()) > end {
+            return Err(CheckpointError::AheadOfLog { projection });
+        }
+        if anchor.is_some() && !anchored {
+            return Err(CheckpointError::Diverged { projection });
+        }
+        Ok(())
     }
 }
 

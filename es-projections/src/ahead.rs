@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use es_core::{EventSet, EventStore, Position};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::Problem,
@@ -23,13 +23,7 @@ pub(crate) struct Pages<S, E> {
 
 struct Ahead<S, E> {
     after: Position,
-    task: JoinHandle<Fetched<S, E>>,
-}
-
-impl<S, E> Drop for Ahead<S, E> {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    task: AbortOnDropHandle<Fetched<S, E>>,
 }
 
 impl<S: EventStore + 'static, E: EventSet + 'static> Pages<S, E> {
@@ -52,6 +46,7 @@ impl<S: EventStore + 'static, E: EventSet + 'static> Pages<S, E> {
                 .map_err(Problem::from);
             (reader, sorter, work)
         });
+        let task = AbortOnDropHandle::new(task);
         self.ahead = Some(Ahead { after, task });
     }
 

@@ -1,16 +1,15 @@
 //! One batch: read model, dead letters and checkpoint in one transaction. The only place where a
 //! checkpoint moves.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
 use es_core::{
-    Batch, BoxError, Chain, CheckpointError, Claim, DeadLetter, Failure, FailureKind, Lifecycle,
-    Position, Progress, ProjectionStore, Recorded,
+    Batch, BoxError, Chain, CheckpointError, Claim, DeadLetter, Failure, Lifecycle, Position,
+    Progress, ProjectionStore, Recorded,
 };
-use futures::FutureExt;
 use uuid::Uuid;
 
-use crate::{error::Problem, target::Target};
+use crate::{caught::caught, error::Problem, target::Target};
 
 /// One projection and the store it stands in.
 #[derive(Debug)]
@@ -41,6 +40,16 @@ impl<E> Clone for Part<'_, E> {
 pub(crate) enum Refused {
     ByStore(Problem),
     ByHandler(Failure),
+}
+
+/// For those who apply nothing that could be put aside.
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::ByStore(problem) => problem,
+            Refused::ByHandler(failure) => Self::Failed(failure),
+        }
+    }
 }
 
 impl From<CheckpointError> for Refused {
@@ -151,19 +160,14 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
         &self,
         handler: impl Future<Output = Result<(), BoxError>>,
     ) -> Result<(), Refused> {
-        match AssertUnwindSafe(handler).catch_unwind().await {
+        match caught(handler).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
+            Ok(Err(error)) if self.store.is_transient(&*error) => {
                 let message = Chain(&*error).to_string();
-                Err(match self.store.is_transient(&*error) {
-                    true => Refused::ByStore(Problem::Unavailable(message)),
-                    false => Refused::ByHandler(Failure::new(FailureKind::Handler, message)),
-                })
+                Err(Refused::ByStore(Problem::Unavailable(message)))
             }
-            Err(panic) => Err(Refused::ByHandler(Failure::new(
-                FailureKind::Panicked,
-                panicked(&*panic),
-            ))),
+            Ok(Err(error)) => Err(Refused::ByHandler(Failure::handler(&*error))),
+            Err(panic) => Err(Refused::ByHandler(panic)),
         }
     }
 }
@@ -176,13 +180,7 @@ fn committed(commit: Result<(), CheckpointError>, with_events: bool) -> Result<(
             error @ CheckpointError::Backend {
                 transient: false, ..
             },
-        ) if with_events => {
-            let message = Chain(&error).to_string();
-            Err(Refused::ByHandler(Failure::new(
-                FailureKind::Handler,
-                message,
-            )))
-        }
+        ) if with_events => Err(Refused::ByHandler(Failure::handler(&error))),
         ended => Ok(ended?),
     }
 }
@@ -193,28 +191,25 @@ fn loud<'a, E>(claim: &Claim, events: &'a [Recorded<E>]) -> Vec<&'a [Recorded<E>
     if claim.lifecycle == Lifecycle::Rebuilding {
         return Vec::new();
     }
-    let is_loud = |event: &Recorded<E>| {
-        !claim
-            .silent
-            .cover(event.record.aggregate_id, event.record.position)
-    };
+    runs(events, |event| {
+        let Recorded { record, .. } = event;
+        !claim.silent.cover(record.aggregate_id, record.position)
+    })
+}
+
+/// The events that are wanted, as few slices as it takes.
+pub(crate) fn runs<E>(
+    events: &[Recorded<E>],
+    is_wanted: impl Fn(&Recorded<E>) -> bool,
+) -> Vec<&[Recorded<E>]> {
     events
-        .chunk_by(|one, next| is_loud(one) == is_loud(next))
-        .filter(|run| run.first().is_some_and(is_loud))
+        .chunk_by(|one, next| is_wanted(one) == is_wanted(next))
+        .filter(|run| run.first().is_some_and(&is_wanted))
         .collect()
 }
 
 fn anchor<E>(event: &Recorded<E>) -> (Position, Uuid) {
     (event.record.position, event.record.event_id)
-}
-
-/// What a panic said, if it was text.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("without a message"))
 }
 
 /// Dropping would roll back too; this frees the locks now.

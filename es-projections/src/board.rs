@@ -78,6 +78,12 @@ impl Part {
             turned: None,
         }
     }
+
+    fn reach(&mut self, position: Position) {
+        let passed = position.get().saturating_sub(self.position.get());
+        self.positions.add(passed);
+        self.position = position;
+    }
 }
 
 impl Board {
@@ -95,8 +101,10 @@ impl Board {
     }
 
     pub(crate) fn shard(self: &Arc<Self>, index: u32) -> ShardBoard {
-        self.lock().shards.entry(index).or_insert_with(Part::new);
-        self.tell();
+        let mut known = self.lock();
+        known.shards.entry(index).or_insert_with(Part::new);
+        self.tell(&known);
+        drop(known);
         ShardBoard {
             board: Arc::clone(self),
             index,
@@ -135,8 +143,7 @@ impl Board {
         known.shards.retain(|index, _| *index < shards);
         known.removed = shards == 0;
         known.active = active;
-        drop(known);
-        self.tell();
+        self.tell(&known);
     }
 
     pub(crate) fn horizon(&self, horizon: &Horizon) {
@@ -224,21 +231,26 @@ impl Board {
         if let Some(part) = known.shards.get_mut(&index) {
             change(part);
         }
-        drop(known);
-        self.tell();
+        self.tell(&known);
     }
 
-    fn tell(&self) {
-        let known = self.lock();
+    /// The same for what waiters do not look at.
+    fn note(&self, index: u32, change: impl FnOnce(&mut Part)) {
+        if let Some(part) = self.lock().shards.get_mut(&index) {
+            change(part);
+        }
+    }
+
+    /// Under the lock, so that an older one does not overtake.
+    fn tell(&self, known: &Known) {
         let gate = Gate {
-            position: lowest(&known),
-            state: least(&known),
+            position: lowest(known),
+            state: least(known),
             elsewhere: known
                 .shards
                 .values()
                 .any(|part| part.state == State::StandingBy),
         };
-        // Under the lock, so that an older one does not overtake.
         self.gate.send_if_modified(|old| {
             let changed = *old != gate;
             *old = gate;
@@ -297,19 +309,16 @@ impl ShardBoard {
 
     /// The loop has come round.
     pub(crate) fn turned(&self) {
-        let mut known = self.board.lock();
-        if let Some(part) = known.shards.get_mut(&self.index) {
-            part.turned = Some(Instant::now());
-        }
+        self.board
+            .note(self.index, |part| part.turned = Some(Instant::now()));
     }
 
     /// Nothing runs here any more.
     pub(crate) fn rests(&self) {
-        let mut known = self.board.lock();
-        if let Some(part) = known.shards.get_mut(&self.index) {
+        self.board.note(self.index, |part| {
             part.turned = None;
             part.parked = 0;
-        }
+        });
     }
 
     pub(crate) fn owner(&self, name: &str) {
@@ -321,19 +330,12 @@ impl ShardBoard {
 
     /// Everything up to `position` is in the read model.
     pub(crate) fn reached(&self, position: Position) {
-        self.board.change(self.index, |part| {
-            let passed = position.get().saturating_sub(part.position.get());
-            part.positions.add(passed);
-            part.position = position;
-        });
+        self.board.change(self.index, |part| part.reach(position));
     }
 
     /// The oldest event that is not applied yet.
     pub(crate) fn oldest(&self, created_at: Option<DateTime<Utc>>) {
-        let mut known = self.board.lock();
-        if let Some(part) = known.shards.get_mut(&self.index) {
-            part.oldest = created_at;
-        }
+        self.board.note(self.index, |part| part.oldest = created_at);
     }
 
     pub(crate) fn applied(&self, events: usize, position: Position) {
@@ -342,25 +344,21 @@ impl ShardBoard {
             part.applied += events as u64;
             part.events.add(events as u64);
             part.last_error = None;
+            part.reach(position);
         });
-        self.reached(position);
     }
 
     pub(crate) fn parked(&self, aggregates: usize) {
-        self.board
-            .change(self.index, |part| part.parked = aggregates);
+        self.board.note(self.index, |part| part.parked = aggregates);
     }
 
     pub(crate) fn works(&self) {
-        let mut known = self.board.lock();
-        if let Some(part) = known.shards.get_mut(&self.index) {
-            part.last_error = None;
-        }
+        self.board.note(self.index, |part| part.last_error = None);
     }
 
     pub(crate) fn error(&self, message: &str) {
         metrics::error(&self.board.projection);
-        self.board.change(self.index, |part| {
+        self.board.note(self.index, |part| {
             part.last_error = Some(message.to_owned());
         });
     }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 use es_core::{Project, ProjectionId, ProjectionStore};
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::{
     board::{Board, ShardBoard},
     feed::{Feed, FeedLimits},
     health::Pulse,
-    member::{AbortOnDrop, Crew, Member, Typed},
+    member::{Crew, Member, Typed},
     node::Steward,
     runner::Common,
     target::{Inside, Outside},
@@ -180,7 +180,7 @@ impl<S: ProjectionStore + 'static> Daemon<S> {
             let board = Board::new(id);
             board.keep(1, true);
             let viewer = make(&common, board.shard(0), settings.options.clone());
-            let task = AbortOnDrop::new(tokio::spawn(viewer.instrument(span)));
+            let task = AbortOnDropHandle::new(tokio::spawn(viewer.instrument(span)));
             views.push((board, task));
         }
         let steward = Steward {

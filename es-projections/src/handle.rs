@@ -113,15 +113,7 @@ impl<S: ProjectionStore + 'static> DaemonHandle<S> {
     /// [`ShutdownError`] names the projections that had failed before. The daemon has stopped all
     /// the same.
     pub async fn shutdown(self) -> Result<(), ShutdownError> {
-        let Self {
-            monitor,
-            stop,
-            steward,
-            ..
-        } = self;
-        stop.disarm().cancel();
-        finish(steward).await;
-        verdict(&monitor)
+        self.shutdown_within(Duration::MAX).await
     }
 
     /// As [`shutdown`](Self::shutdown), but not longer than `limit`: batches that are still open then

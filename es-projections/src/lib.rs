@@ -93,6 +93,7 @@ mod assign;
 mod backoff;
 mod batch;
 mod board;
+mod caught;
 mod change;
 mod daemon;
 mod error;

@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use es_core::{
-    Batch, BoxError, EventSet, Lifecycle, ProjectionId, ProjectionStore, Shard, Standing,
-};
+use es_core::{Batch, BoxError, Lifecycle, ProjectionId, ProjectionStore, Shard, Standing};
 use futures::future::BoxFuture;
-use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -68,13 +66,9 @@ impl<S: ProjectionStore + 'static, T: Target<S>> Member<S> for Typed<S, T> {
             };
             let target = &self.batches.target;
             target.set_up_before().await.map_err(set_up)?;
-            let types: Vec<_> = T::Event::EVENT_TYPES
-                .iter()
-                .map(|event| event.name)
-                .collect();
             let registration = Registration {
                 id: &projection,
-                event_types: &types,
+                event_types: &T::event_types(),
                 shards: self.options.shards,
                 repeatable: T::REPEATABLE,
                 promote: self.options.promote,
@@ -131,13 +125,13 @@ pub(crate) struct Crew<S> {
     runners: BTreeMap<u32, Seat>,
     shards: u32,
     /// Of runners whose shard is no more.
-    leaving: Vec<JoinHandle<()>>,
+    leaving: Vec<AbortOnDropHandle<()>>,
 }
 
 struct Seat {
     orders: watch::Sender<Order>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl<S: ProjectionStore + 'static> Crew<S> {
@@ -224,7 +218,7 @@ impl<S: ProjectionStore + 'static> Crew<S> {
                 .member
                 .runner(common, &self.board, index, receiver, stop.clone());
             let span = tracing::info_span!("projection", projection = %self.board.projection, shard = index);
-            let task = tokio::spawn(runner.instrument(span));
+            let task = AbortOnDropHandle::new(tokio::spawn(runner.instrument(span)));
             self.runners.insert(index, Seat { orders, stop, task });
         }
         self.shards = shards;
@@ -234,47 +228,24 @@ impl<S: ProjectionStore + 'static> Crew<S> {
     pub(crate) async fn finish(&mut self) {
         let seats = std::mem::take(&mut self.runners);
         let tasks = seats.into_values().map(|seat| seat.task);
-        let tasks = tasks.chain(std::mem::take(&mut self.leaving));
-        // All of them at once, so that none outlives this future.
-        let tasks: Vec<_> = tasks.map(AbortOnDrop).collect();
-        for mut task in tasks {
-            task.ended().await;
+        // Those that are left when this future is dropped are aborted with it.
+        for mut task in tasks.chain(std::mem::take(&mut self.leaving)) {
+            ended(&mut task).await;
         }
     }
 }
 
 impl<S> Drop for Crew<S> {
-    /// Somebody's patience has ended: what is open is rolled back.
+    /// Runners that are left, since somebody's patience has ended, are aborted with it.
     fn drop(&mut self) {
-        for seat in self.runners.values() {
-            seat.task.abort();
-        }
-        for task in &self.leaving {
-            task.abort();
-        }
         self.board.stopped();
     }
 }
 
-/// A task that does not outlive its owner.
-pub(crate) struct AbortOnDrop(JoinHandle<()>);
-
-impl AbortOnDrop {
-    pub(crate) fn new(task: JoinHandle<()>) -> Self {
-        Self(task)
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) {
-        // Runners catch their panics; what is left is a runtime that is shutting down.
-        if let Err(error) = (&mut self.0).await {
-            tracing::warn!(%error, "a projection's task ended early");
-        }
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Waits for a task's end.
+pub(crate) async fn ended(task: &mut AbortOnDropHandle<()>) {
+    // Runners catch their panics; what is left is a runtime that is shutting down.
+    if let Err(error) = task.await {
+        tracing::warn!(%error, "a projection's task ended early");
     }
 }

@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use es_core::{Chain, Fleet, Node, ProjectionStore, ReadError, Standing};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     assign::assign,
     backoff::Backoff,
     board::Board,
     health::Pulse,
-    member::{AbortOnDrop, Crew},
+    member::{Crew, ended},
     metrics,
     runner::Common,
 };
@@ -27,7 +28,7 @@ const MOMENT: Duration = Duration::from_millis(5);
 pub(crate) struct Steward<S> {
     pub(crate) common: Arc<Common<S>>,
     pub(crate) crews: Vec<Crew<S>>,
-    pub(crate) views: Vec<(Arc<Board>, AbortOnDrop)>,
+    pub(crate) views: Vec<(Arc<Board>, AbortOnDropHandle<()>)>,
     pub(crate) pulse: Arc<Pulse>,
 }
 
@@ -132,7 +133,7 @@ impl<S: ProjectionStore + 'static> Steward<S> {
                 crew.finish().await;
             }
             for (_, viewer) in &mut self.views {
-                viewer.ended().await;
+                ended(viewer).await;
             }
         };
         tokio::select! {

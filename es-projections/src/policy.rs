@@ -138,11 +138,8 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
             letters: &letters,
             covered: record.position,
         };
-        match self.batch(aside).await {
-            Ok(()) => Ok(Applied::Part),
-            Err(Refused::ByStore(problem)) => Err(problem),
-            Err(Refused::ByHandler(failure)) => Err(Problem::Failed(failure)),
-        }
+        self.batch(aside).await?;
+        Ok(Applied::Part)
     }
 }
 

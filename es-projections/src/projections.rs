@@ -1,6 +1,6 @@
 //! What people decide about projections, from any process.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use es_core::{
@@ -345,22 +345,14 @@ impl<S: ProjectionStore> Projections<S> {
         &self,
         id: &ProjectionId,
         event_ids: &[Uuid],
-    ) -> Result<Vec<Uuid>, ReadError> {
-        let mut letters = Letters::of(id.clone()).in_state(LetterState::Parked);
-        let mut aggregates = Vec::new();
-        loop {
-            let page = self.store.dead_letters(&letters, 500).await?;
-            let Some(last) = page.last() else {
-                return Ok(aggregates);
-            };
-            letters.after = last.position;
-            for letter in page {
-                let aggregate = letter.stream.aggregate_id;
-                if event_ids.contains(&letter.event_id) && !aggregates.contains(&aggregate) {
-                    aggregates.push(aggregate);
-                }
-            }
-        }
+    ) -> Result<HashSet<Uuid>, ReadError> {
+        let parked = Letters::of(id.clone()).in_state(LetterState::Parked);
+        let letters = repair::all_letters(&*self.store, parked).await?;
+        Ok(letters
+            .into_iter()
+            .filter(|letter| event_ids.contains(&letter.event_id))
+            .map(|letter| letter.stream.aggregate_id)
+            .collect())
     }
 
     fn wake(&self) {

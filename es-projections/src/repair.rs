@@ -7,10 +7,9 @@ use es_core::{
     Project, ProjectionId, ProjectionStore, ReadError, Recorded, RecordedEvent, Standing, StreamId,
     Version, shard_of,
 };
-
 use uuid::Uuid;
 
-use crate::{CommandError, change, lifecycle};
+use crate::{CommandError, batch::runs, change, lifecycle};
 
 /// How many events are read and applied at once.
 const PAGE: u32 = 500;
@@ -117,10 +116,8 @@ pub(crate) async fn rebuild_aggregate<S: ProjectionStore, P: Project<S::Connecti
     for events in events.chunks(PAGE as usize) {
         let db = held.batch.connection();
         projection.project(db, events).await.map_err(&failed)?;
-        for run in events.chunk_by(|one, next| is_owed(one) == is_owed(next)) {
-            if run.first().is_some_and(is_owed) {
-                projection.emit(db, run).await.map_err(&failed)?;
-            }
+        for run in runs(events, is_owed) {
+            projection.emit(db, run).await.map_err(&failed)?;
         }
     }
     let ids: Vec<_> = letters.iter().map(|letter| letter.event_id).collect();
@@ -138,7 +135,8 @@ async fn hold_with_letters<S: ProjectionStore>(
     for _ in 0..TRIES {
         let before = store.standings(Some(&id.name)).await?;
         let settled = store.settled().await?;
-        let letters = letters_of(store, id, aggregate).await?;
+        let wanted = Letters::of(id.clone()).aggregate(aggregate.aggregate_id);
+        let letters = all_letters(store, wanted).await?;
         let read = read_stream(store, aggregate).await?;
         let mut held = Held::begin(store, id).await?;
         // The count is what is wanted. That a retry is asked for does not matter: they will be gone.
@@ -195,12 +193,11 @@ fn stand_alike(before: &[Standing], now: &[Standing]) -> bool {
     })
 }
 
-async fn letters_of<S: ProjectionStore>(
+/// Every page of them.
+pub(crate) async fn all_letters<S: ProjectionStore>(
     store: &S,
-    id: &ProjectionId,
-    aggregate: &StreamId,
+    mut wanted: Letters,
 ) -> Result<Vec<DeadLetter>, ReadError> {
-    let mut wanted = Letters::of(id.clone()).aggregate(aggregate.aggregate_id);
     let mut letters = Vec::new();
     loop {
         let page = store.dead_letters(&wanted, PAGE).await?;
@@ -212,7 +209,11 @@ async fn letters_of<S: ProjectionStore>(
     }
 }
 
-fn handler<S: ProjectionStore>(store: &S, id: &ProjectionId) -> impl Fn(BoxError) -> CommandError {
+/// The projection's own function has failed.
+pub(crate) fn handler<S: ProjectionStore>(
+    store: &S,
+    id: &ProjectionId,
+) -> impl Fn(BoxError) -> CommandError {
     move |source| CommandError::Handler {
         projection: id.clone(),
         transient: store.is_transient(&*source),

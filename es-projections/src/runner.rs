@@ -1,12 +1,8 @@
 //! One shard's life on this node: wait for the order to run, take the right to, take turns.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use es_core::{
-    Chain, Claim, EventSet, Failure, FailureKind, Lifecycle, Marks, Position, ProjectionStore,
-    Shard,
-};
-use futures::FutureExt;
+use es_core::{Chain, Claim, Failure, Lifecycle, Marks, Position, ProjectionStore, Shard};
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
@@ -15,17 +11,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    Options,
-    backoff::Backoff,
-    batch::{Batches, panicked},
-    board::ShardBoard,
-    change,
-    error::Problem,
-    feed::Feed,
-    lifecycle,
-    status::State,
-    target::Target,
-    turn::Turn,
+    Options, backoff::Backoff, batch::Batches, board::ShardBoard, caught::caught, change,
+    error::Problem, feed::Feed, lifecycle, status::State, target::Target, turn::Turn,
 };
 
 /// What the node wants of a shard.
@@ -39,9 +26,9 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    /// Whether a claim may go on.
-    pub(crate) fn lets(self, claim: &Claim) -> bool {
-        matches!(self, Self::Run { epoch } if epoch <= claim.epoch)
+    /// Whether a claim of this epoch may go on.
+    pub(crate) fn lets(self, claimed: i64) -> bool {
+        matches!(self, Self::Run { epoch } if epoch <= claimed)
     }
 }
 
@@ -86,13 +73,8 @@ pub(crate) struct Runner<S, T> {
 impl<S: ProjectionStore + 'static, T: Target<S>> Runner<S, T> {
     pub(crate) async fn run(mut self) {
         while self.ordered().await {
-            let turn = AssertUnwindSafe(self.turn()).catch_unwind().await;
-            let turn = turn.unwrap_or_else(|panic| {
-                Err(Problem::Failed(Failure::new(
-                    FailureKind::Panicked,
-                    panicked(&*panic),
-                )))
-            });
+            let turn = caught(self.turn()).await;
+            let turn = turn.unwrap_or_else(|panic| Err(Problem::Failed(panic)));
             self.end(turn).await;
             self.board.rests();
         }
@@ -138,11 +120,7 @@ impl<S: ProjectionStore + 'static, T: Target<S>> Runner<S, T> {
 
     /// From getting the right to run to losing it.
     async fn turn(&mut self) -> Result<(), Problem> {
-        let types: Vec<_> = T::Event::EVENT_TYPES
-            .iter()
-            .map(|event| event.name)
-            .collect();
-        let store = &self.batches.store;
+        let (store, types) = (&self.batches.store, T::event_types());
         let claim = store.acquire(&self.shard, &types, self.common.node).await?;
         let (position, epoch) = (claim.position.get(), claim.epoch);
         tracing::info!(shard = self.shard.index, position, epoch, "lease taken");
@@ -239,14 +217,13 @@ impl<S: ProjectionStore + 'static, T: Target<S>> Runner<S, T> {
         let Some(claim) = self.held.take() else {
             return;
         };
-        let released = AssertUnwindSafe(self.batches.store.release(&claim)).catch_unwind();
-        match released.await {
+        match caught(self.batches.store.release(&claim)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(
                 error = %Chain(&error),
                 "could not give the lease back; it ends with this node"
             ),
-            Err(_) => tracing::error!("the store panicked while the lease was given back"),
+            Err(panic) => tracing::error!(%panic, "while the lease was given back"),
         }
     }
 }

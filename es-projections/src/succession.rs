@@ -7,7 +7,7 @@ use crate::{
     change,
     error::Problem,
     lifecycle::{self, CommandError},
-    repair::nothing_parked,
+    repair,
     target::Target,
 };
 
@@ -75,7 +75,7 @@ async fn hand_over<S: ProjectionStore>(
     let (mut batch, standings) = store.begin_change(projection).await?;
     let change = lifecycle::hand_over(&standings, projection, WITHIN)?;
     if let Some(from) = lifecycle::in_charge(&standings).filter(|from| *from != projection) {
-        nothing_parked(&mut batch, from).await?;
+        repair::nothing_parked(&mut batch, from).await?;
     }
     change::write(&mut batch, &change).await?;
     Ok(batch.commit().await?)
@@ -90,11 +90,7 @@ pub(crate) async fn activate<S: ProjectionStore, T: Target<S>>(
         let (mut batch, standings) = batches.store.begin_change(projection).await?;
         let change = lifecycle::activate(&standings, projection)?;
         let served = batches.target.activate(batch.connection()).await;
-        served.map_err(|source| CommandError::Handler {
-            projection: projection.clone(),
-            transient: batches.store.is_transient(&*source),
-            source,
-        })?;
+        served.map_err(repair::handler(&*batches.store, projection))?;
         change::write(&mut batch, &change).await?;
         Ok(batch.commit().await?)
     }

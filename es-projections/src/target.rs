@@ -52,6 +52,11 @@ pub(crate) trait Target<S: ProjectionStore>: Send + Sync + 'static {
 
     fn id() -> ProjectionId;
 
+    fn event_types() -> Vec<&'static str> {
+        let types = Self::Event::EVENT_TYPES.iter();
+        types.map(|event| event.name).collect()
+    }
+
     /// Before anything is written: nothing is held.
     fn set_up_before(&self) -> impl Future<Output = Result<(), BoxError>> + Send;
     /// In the transaction in which the projection becomes known.

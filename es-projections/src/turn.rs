@@ -8,7 +8,6 @@ use tracing::Instrument;
 
 use crate::{
     ahead::Pages,
-    batch::Refused,
     error::Problem,
     metrics, parked,
     policy::{Applied, Policy, nothing},
@@ -29,10 +28,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const BLOCKED: Duration = Duration::from_secs(1);
 
 /// Where a turn is.
-pub(crate) struct Turn<'a, S, T: Target<S>>
-where
-    S: ProjectionStore,
-{
+pub(crate) struct Turn<'a, S: ProjectionStore, T: Target<S>> {
     runner: &'a mut Runner<S, T>,
     /// The stored checkpoint, and the right to move it.
     claim: Claim,
@@ -87,13 +83,11 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
             if self.is_built_beside() && !self.may_read().await? {
                 continue;
             }
-            let mut orders = self.runner.orders.clone();
-            let stop = self.runner.stop.clone();
+            let told = self.told_to_end();
             let next = self.pages.next(self.covered, self.size, &mut self.sorter);
             let work = tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
-                _ = orders.wait_for(|order| !order.lets(&self.claim)) => break,
+                () = told => break,
                 work = next => work?,
             };
             self.advance(work).await?;
@@ -102,7 +96,19 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
     }
 
     fn may_go_on(&self) -> bool {
-        !self.runner.stop.is_cancelled() && self.runner.orders.borrow().lets(&self.claim)
+        !self.runner.stop.is_cancelled() && self.runner.orders.borrow().lets(self.claim.epoch)
+    }
+
+    /// When it may not go on any more.
+    fn told_to_end(&self) -> impl Future<Output = ()> + Send + use<S, T> {
+        let (mut orders, stop) = (self.runner.orders.clone(), self.runner.stop.clone());
+        let epoch = self.claim.epoch;
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = orders.wait_for(|order| !order.lets(epoch)) => {}
+            }
+        }
     }
 
     /// Applies a page and reads the next one meanwhile; or waits, if there is no next one.
@@ -199,12 +205,10 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
             true => round,
             false => round.min(self.write_at),
         };
-        let mut orders = self.runner.orders.clone();
-        let stop = self.runner.stop.clone();
+        let told = self.told_to_end();
         tokio::select! {
             biased;
-            () = stop.cancelled() => Ok(()),
-            _ = orders.wait_for(|order| !order.lets(&self.claim)) => Ok(()),
+            () = told => Ok(()),
             waited = self.pages.wait(self.covered) => waited,
             () = tokio::time::sleep_until(attention) => Ok(()),
         }
@@ -214,11 +218,7 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
     async fn write_checkpoint(&mut self) -> Result<(), Problem> {
         if self.covered > self.claim.position {
             let part = nothing(self.covered);
-            match self.runner.batches.apply(&mut self.claim, part).await {
-                Ok(()) => {}
-                Err(Refused::ByStore(problem)) => return Err(problem),
-                Err(Refused::ByHandler(failure)) => return Err(Problem::Failed(failure)),
-            }
+            self.runner.batches.apply(&mut self.claim, part).await?;
             self.write_at = Instant::now() + self.runner.options.checkpoint_interval;
         }
         Ok(())

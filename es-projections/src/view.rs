@@ -1,11 +1,8 @@
 //! Read models in the memory of one process.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
-use es_core::{
-    BoxError, Chain, EventStore, Failure, FailureKind, Marks, Position, Project, ProjectionId,
-};
-use futures::FutureExt;
+use es_core::{BoxError, EventStore, Failure, FailureKind, Marks, Position, Project, ProjectionId};
 use tokio::{
     sync::{RwLock, RwLockReadGuard},
     time::{Duration, sleep},
@@ -16,8 +13,8 @@ use crate::{
     Options,
     ahead::Pages,
     backoff::Backoff,
-    batch::panicked,
     board::ShardBoard,
+    caught::caught,
     error::Problem,
     feed::Feed,
     status::State,
@@ -135,7 +132,8 @@ where
 {
     pub(crate) async fn run(mut self) {
         while !self.stop.is_cancelled() {
-            let failure = match self.follow().await {
+            let followed = caught(self.follow()).await;
+            let failure = match followed.unwrap_or_else(|panic| Err(Problem::Failed(panic))) {
                 Ok(()) => return,
                 Err(Problem::Failed(failure)) => failure,
                 Err(Problem::Unavailable(message) | Problem::Fenced(message)) => {
@@ -174,8 +172,7 @@ where
         if self.covered.is_none() {
             let view = self.view.clone();
             let mut content = view.0.write().await;
-            self.handled(self.projection.set_up(&mut content.model))
-                .await?;
+            handled(self.projection.set_up(&mut content.model)).await?;
             self.covered = Some(Position::START);
         }
         self.board.state(State::CatchingUp);
@@ -216,7 +213,7 @@ where
             let view = self.view.clone();
             let mut content = view.0.write().await;
             let projected = self.projection.project(&mut content.model, &work.events);
-            if let Err(problem) = self.handled(projected).await {
+            if let Err(problem) = handled(projected).await {
                 // Half of the batch may be in it, and nobody may see that.
                 content.model = M::default();
                 self.covered = None;
@@ -228,23 +225,9 @@ where
         self.board.applied(work.events.len(), work.covered);
         Ok(())
     }
-
-    async fn handled(
-        &self,
-        handler: impl Future<Output = Result<(), BoxError>>,
-    ) -> Result<(), Problem> {
-        match AssertUnwindSafe(handler).catch_unwind().await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(failed(error)),
-            Err(panic) => {
-                let failure = Failure::new(FailureKind::Panicked, panicked(&*panic));
-                Err(Problem::Failed(failure))
-            }
-        }
-    }
 }
 
-fn failed(error: BoxError) -> Problem {
-    let message = Chain(&*error).to_string();
-    Problem::Failed(Failure::new(FailureKind::Handler, message))
+async fn handled(handler: impl Future<Output = Result<(), BoxError>>) -> Result<(), Problem> {
+    let ended = caught(handler).await.map_err(Problem::Failed)?;
+    ended.map_err(|error| Problem::Failed(Failure::handler(&*error)))
 }

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{MemoryBatch, MemoryModels, MemoryStore, models::Models, nodes::Nodes, rows::Rows};
 use crate::{
-    CheckpointError, Claim, DeadLetter, EventStore, Fleet, Letters, Lifecycle, Node, Parked,
-    Progress, ProjectionId, ProjectionStore, ReadError, Shard, Standing,
+    CheckpointError, Claim, DeadLetter, EventStore, Fleet, Letters, Node, Parked, Progress,
+    ProjectionId, ProjectionStore, ReadError, Shard, Standing,
 };
 
 #[derive(Debug, Default)]
@@ -185,48 +185,20 @@ impl MemoryStore {
         event_types: &[&str],
         node: Uuid,
     ) -> Result<(), CheckpointError> {
-        let projection = shard.projection.clone();
         let standing = committed
             .rows
             .standing(shard)
             .ok_or_else(|| unknown(shard))?;
-        match standing.lifecycle {
-            Lifecycle::Running | Lifecycle::Rebuilding => {}
-            Lifecycle::Inline => return Err(CheckpointError::Inline { projection }),
-            lifecycle => {
-                return Err(CheckpointError::NotRunning {
-                    projection,
-                    lifecycle,
-                });
-            }
-        }
+        standing.check_lifecycle()?;
         if !committed.nodes.is_alive(node) {
+            let projection = shard.projection.clone();
             return Err(CheckpointError::NotAlive { projection, node });
         }
-        let wanted = Standing::new(shard.clone(), 1, event_types).event_types;
-        if standing.event_types != wanted {
-            return Err(CheckpointError::OtherEventTypes {
-                projection,
-                stored: standing.event_types.join(", "),
-                wanted: wanted.join(", "),
-            });
-        }
-        self.check_that_it_fits_the_log(standing)
-    }
-
-    fn check_that_it_fits_the_log(&self, standing: &Standing) -> Result<(), CheckpointError> {
         let log = self.log();
-        let projection = standing.shard.projection.clone();
-        if standing.position > log.head() {
-            return Err(CheckpointError::AheadOfLog { projection });
-        }
-        match standing.anchor {
-            Some((at, _)) if at > log.head() => Err(CheckpointError::AheadOfLog { projection }),
-            Some((at, id)) if log.event_id_at(at) != Some(id) => {
-                Err(CheckpointError::Diverged { projection })
-            }
-            _ => Ok(()),
-        }
+        let anchored = standing
+            .anchor
+            .is_some_and(|(position, id)| log.event_id_at(position) == Some(id));
+        standing.check_fit(event_types, log.head(), anchored)
     }
 }
 

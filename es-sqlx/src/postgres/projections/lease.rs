@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use es_core::{
-    CheckpointError, Claim, Fleet, Lifecycle, Node, ProjectionId, ReadError, Shard, Standing,
+    CheckpointError, Claim, Fleet, Lifecycle, Node, Position, ProjectionId, ReadError, Shard,
+    Standing,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::{cells::Cells, count, failed, standing, unread, version};
+use super::{
+    cells::Cells,
+    count, failed,
+    standing::{self, COLUMNS, SHARDS},
+    unread, version,
+};
 use crate::postgres::{
     Inner,
     read::{self, alive},
@@ -31,19 +37,6 @@ const LIVING: &str = "SELECT node, name, runs::text AS runs,
     FROM {schema}.projection_nodes WHERE alive_until > clock_timestamp() ORDER BY node";
 const LEAVE: &str = "DELETE FROM {schema}.projection_nodes WHERE node = $1";
 
-/// Where a shard stands, whether the anchor is in the log and where that ends, and who is alive.
-const LOOK: &str =
-    "SELECT s.status, s.event_types, s.position, s.anchor_position, s.epoch, s.owner,
-        e.position IS NOT NULL AS anchored,
-        (SELECT coalesce(max(position), 0) FROM {schema}.events) AS log_end,
-        EXISTS (SELECT FROM {schema}.projection_nodes
-                 WHERE node = $4 AND alive_until > clock_timestamp()) AS alive,
-        EXISTS (SELECT FROM {schema}.projection_nodes
-                 WHERE node = s.owner AND alive_until > clock_timestamp()) AS owned
-    FROM {schema}.projection_shards s
-    LEFT JOIN {schema}.events e
-      ON e.position = s.anchor_position AND e.event_id = s.anchor_event_id
-    WHERE s.name = $1 AND s.version = $2 AND s.shard = $3";
 /// Only what was looked at: whatever else changes a row raises its epoch. A row that is locked is one
 /// that somebody has.
 const TAKE: &str = "WITH free AS MATERIALIZED (
@@ -107,18 +100,18 @@ pub(super) async fn acquire(
     let mut seen = None;
     loop {
         let found = look(store, shard, node).await?;
-        found.judge(shard, event_types, node)?;
-        if seen == Some(found.epoch) {
+        found.judge(event_types, node)?;
+        if seen == Some(found.standing.epoch) {
             // It is as it was, and could not be taken: a transaction that is open has it.
             return Err(CheckpointError::Held {
                 projection: shard.projection.clone(),
-                owner: found.owner.unwrap_or_default(),
+                owner: found.had.unwrap_or_default(),
             });
         }
         if let Some(claim) = take(store, shard, node, &found).await? {
             return Ok(claim);
         }
-        seen = Some(found.epoch);
+        seen = Some(found.standing.epoch);
     }
 }
 
@@ -139,8 +132,9 @@ pub(super) async fn release(store: &Inner, claim: &Claim) -> Result<(), Checkpoi
 
 async fn look(store: &Inner, shard: &Shard, node: Uuid) -> Result<Look, CheckpointError> {
     let Shard { projection, index } = shard;
+    let sql = Look::sql();
     let look = || {
-        sqlx::query(store.text(LOOK))
+        sqlx::query(store.text(&sql))
             .bind(&projection.name)
             .bind(version(projection))
             .bind(count(*index))
@@ -163,7 +157,7 @@ async fn take(
     found: &Look,
 ) -> Result<Option<Claim>, CheckpointError> {
     let Shard { projection, index } = shard;
-    let text = match found.owner {
+    let text = match found.had {
         // Its own batch is on its way out.
         Some(owner) if owner == node => &TAKE.replace(" SKIP LOCKED", ""),
         _ => TAKE,
@@ -173,7 +167,7 @@ async fn take(
         .bind(version(projection))
         .bind(count(*index))
         .bind(node)
-        .bind(found.epoch)
+        .bind(found.standing.epoch)
         .fetch_optional(&store.events)
         .await
         .map_err(failed(projection, ACQUIRE))?;
@@ -204,81 +198,56 @@ const SHARD: &str = "a row of projection_shards";
 
 /// What decides whether a shard may be taken.
 struct Look {
-    lifecycle: Lifecycle,
-    event_types: Vec<String>,
-    position: i64,
-    anchor: Option<i64>,
+    standing: Standing,
+    /// Who had it last, be he alive or not.
+    had: Option<Uuid>,
     anchored: bool,
-    log_end: i64,
-    epoch: i64,
-    owner: Option<Uuid>,
-    /// Whether the node that asks is alive, and the owner.
+    log_end: Position,
+    /// Whether the node that asks is alive.
     alive: bool,
-    owned: bool,
 }
 
 impl Look {
+    fn sql() -> String {
+        format!(
+            "SELECT {COLUMNS}, s.owner AS had, e.position IS NOT NULL AS anchored,
+                (SELECT coalesce(max(position), 0) FROM {{schema}}.events) AS log_end,
+                EXISTS (SELECT FROM {{schema}}.projection_nodes
+                         WHERE node = $4 AND alive_until > clock_timestamp()) AS alive
+            FROM {SHARDS} LEFT JOIN {{schema}}.events e
+              ON e.position = s.anchor_position AND e.event_id = s.anchor_event_id
+            WHERE s.name = $1 AND s.version = $2 AND s.shard = $3"
+        )
+    }
+
     fn of(row: &PgRow) -> Result<Self, ReadError> {
         let cells = Cells { row, what: SHARD };
         Ok(Self {
-            lifecycle: cells.parse("status", Lifecycle::parse)?,
-            event_types: cells.get("event_types")?,
-            position: cells.get("position")?,
-            anchor: cells.get("anchor_position")?,
+            standing: standing::standing(row)?,
+            had: cells.get("had")?,
             anchored: cells.get("anchored")?,
-            log_end: cells.get("log_end")?,
-            epoch: cells.get("epoch")?,
-            owner: cells.get("owner")?,
+            log_end: cells.position("log_end")?,
             alive: cells.get("alive")?,
-            owned: cells.get("owned")?,
         })
     }
 
-    fn judge(
-        &self,
-        shard: &Shard,
-        event_types: &[&str],
-        node: Uuid,
-    ) -> Result<(), CheckpointError> {
-        let projection = shard.projection.clone();
-        match self.lifecycle {
-            Lifecycle::Inline => return Err(CheckpointError::Inline { projection }),
-            lifecycle if !lifecycle.is_running() => {
-                return Err(CheckpointError::NotRunning {
-                    projection,
-                    lifecycle,
-                });
-            }
-            _ => {}
-        }
+    fn judge(&self, event_types: &[&str], node: Uuid) -> Result<(), CheckpointError> {
+        let Self { standing, .. } = self;
+        let projection = || standing.shard.projection.clone();
+        standing.check_lifecycle()?;
         if !self.alive {
-            return Err(CheckpointError::NotAlive { projection, node });
-        }
-        match self.owner {
-            Some(owner) if self.owned && owner != node => {
-                return Err(CheckpointError::Held { projection, owner });
-            }
-            _ => {}
-        }
-        let wanted = Standing::new(shard.clone(), 1, event_types).event_types;
-        if self.event_types != wanted {
-            return Err(CheckpointError::OtherEventTypes {
-                projection,
-                stored: self.event_types.join(", "),
-                wanted: wanted.join(", "),
+            return Err(CheckpointError::NotAlive {
+                projection: projection(),
+                node,
             });
         }
-        self.check_log(projection)
-    }
-
-    fn check_log(&self, projection: ProjectionId) -> Result<(), CheckpointError> {
-        if self.position > self.log_end || self.anchor.is_some_and(|at| at > self.log_end) {
-            return Err(CheckpointError::AheadOfLog { projection });
+        if let Some(owner) = standing.owner.filter(|owner| *owner != node) {
+            return Err(CheckpointError::Held {
+                projection: projection(),
+                owner,
+            });
         }
-        if self.anchor.is_some() && !self.anchored {
-            return Err(CheckpointError::Diverged { projection });
-        }
-        Ok(())
+        standing.check_fit(event_types, self.log_end, self.anchored)
     }
 }
 

@@ -13,12 +13,14 @@ use crate::postgres::{
 };
 
 /// An owner counts while its node is alive.
-const SELECT: &str = "SELECT s.name, s.version, s.shard, s.shards, s.event_types, s.repeatable,
+pub(super) const COLUMNS: &str =
+    "s.name, s.version, s.shard, s.shards, s.event_types, s.repeatable,
         s.position, s.anchor_position, s.anchor_event_id, s.epoch,
         CASE WHEN n.alive_until > clock_timestamp() THEN s.owner END AS owner,
         s.status, s.resume_to, s.active, s.promote,
-        s.applied::text AS applied, s.silent::text AS silent, s.failure::text AS failure
-    FROM {schema}.projection_shards s LEFT JOIN {schema}.projection_nodes n ON n.node = s.owner";
+        s.applied::text AS applied, s.silent::text AS silent, s.failure::text AS failure";
+pub(super) const SHARDS: &str =
+    "{schema}.projection_shards s LEFT JOIN {schema}.projection_nodes n ON n.node = s.owner";
 const PUT: &str = "INSERT INTO {schema}.projection_shards AS s
            (name, version, shard, shards, event_types, repeatable, position, anchor_position,
             anchor_event_id, epoch, status, resume_to, active, promote, applied, silent, failure,
@@ -40,7 +42,7 @@ const REMOVE_LETTERS: &str = "DELETE FROM {schema}.projection_dead_letters
       SELECT FROM {schema}.projection_shards WHERE name = $1 AND version = $2)";
 
 pub(super) async fn read(store: &Inner, name: Option<&str>) -> Result<Vec<Standing>, ReadError> {
-    let sql = format!("{SELECT} WHERE $1::text IS NULL OR s.name = $1");
+    let sql = format!("SELECT {COLUMNS} FROM {SHARDS} WHERE $1::text IS NULL OR s.name = $1");
     let rows = alive(|| {
         sqlx::query(store.text(&sql))
             .bind(name)
@@ -64,7 +66,9 @@ pub(super) async fn lock(
     settled: Position,
 ) -> Result<Vec<Standing>, CheckpointError> {
     let action = "lock the checkpoints";
-    let sql = format!("{SELECT} WHERE s.name = $1 ORDER BY s.version, s.shard FOR UPDATE OF s");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {SHARDS} WHERE s.name = $1 ORDER BY s.version, s.shard FOR UPDATE OF s"
+    );
     let rows = sqlx::query(store.text(&sql))
         .bind(&projection.name)
         .fetch_all(connection)
@@ -144,7 +148,7 @@ fn in_order(rows: &[PgRow]) -> Result<Vec<Standing>, ReadError> {
     Ok(standings)
 }
 
-fn standing(row: &PgRow) -> Result<Standing, ReadError> {
+pub(super) fn standing(row: &PgRow) -> Result<Standing, ReadError> {
     let what = "a row of projection_shards";
     let cells = Cells { row, what };
     let anchor = match cells.get::<Option<i64>>("anchor_position")? {

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use es_core::{
-    CheckpointError, Claim, Fleet, Lifecycle, Node, ProjectionId, ReadError, Shard, Standing,
-};
+use es_core::{CheckpointError, Claim, Fleet, Node, ProjectionId, ReadError, Shard};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteRow, types::Json};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -19,7 +17,7 @@ use crate::{
     error::is_transient,
     sqlite::{
         SqliteStore, read,
-        row::{Cells, now, parameter},
+        row::{self, Cells, now, parameter},
         transaction::Open,
     },
 };
@@ -172,12 +170,16 @@ pub(super) async fn acquire(
         .fetch_one(&mut *db)
         .await
         .map_err(&failed)?;
-    check_that_it_may_run(&found)?;
+    found.check_lifecycle()?;
     if !is_alive {
         let projection = projection.clone();
         return Err(CheckpointError::NotAlive { projection, node });
     }
-    check_that_it_fits(&found, event_types, end, anchored)?;
+    found.check_fit(
+        event_types,
+        row::position(end).map_err(unreadable(projection, action))?,
+        anchored,
+    )?;
     let epoch: i64 = sqlx::query_scalar(TAKE)
         .bind(&projection.name)
         .bind(projection.version)
@@ -198,44 +200,6 @@ pub(super) async fn acquire(
         applied: found.applied,
         silent: found.silent,
     })
-}
-
-fn check_that_it_may_run(found: &Standing) -> Result<(), CheckpointError> {
-    let projection = found.shard.projection.clone();
-    match found.lifecycle {
-        lifecycle if lifecycle.is_running() => Ok(()),
-        Lifecycle::Inline => Err(CheckpointError::Inline { projection }),
-        lifecycle => Err(CheckpointError::NotRunning {
-            projection,
-            lifecycle,
-        }),
-    }
-}
-
-/// Refuses a checkpoint that does not fit the projection or the log.
-fn check_that_it_fits(
-    found: &Standing,
-    event_types: &[&str],
-    end: i64,
-    anchored: bool,
-) -> Result<(), CheckpointError> {
-    let projection = found.shard.projection.clone();
-    let wanted = Standing::new(found.shard.clone(), 1, event_types).event_types;
-    if found.event_types != wanted {
-        return Err(CheckpointError::OtherEventTypes {
-            projection,
-            stored: found.event_types.join(", "),
-            wanted: wanted.join(", "),
-        });
-    }
-    let anchor = found.anchor.map(|(position, _)| position);
-    if parameter(found.position.max(anchor.unwrap_or_default())) > end {
-        return Err(CheckpointError::AheadOfLog { projection });
-    }
-    if anchor.is_some() && !anchored {
-        return Err(CheckpointError::Diverged { projection });
-    }
-    Ok(())
 }
 
 /// Who had the shard last, be he alive or not.
