@@ -10,8 +10,8 @@ use es_core::{
 };
 use es_projections::{Daemon, FailureKind, Options, Settings, StartError, State, WaitError};
 use support::{
-    Bystander, Cues, Fault, Flaky, Foreign, Ledger, Noted, Op, Oracle, PATIENCE, Seen, foreign,
-    note, settings, stream,
+    Bystander, Cues, Fault, Flaky, Foreign, Ledger, Noted, Op, Oracle, Seen, foreign, note, reach,
+    settings, stream,
 };
 
 #[tokio::test]
@@ -251,13 +251,9 @@ async fn a_shutdown_finishes_the_batch_in_hand_and_gives_the_lease_back() {
         .settings(no_patience())
         .run(Oracle::default());
     let next = next.start().await.unwrap();
-    next.wait_until_within("oracle", appended.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&next, "oracle", appended.position).await;
     let after = note(&store, &stream(), [3]).await;
-    next.wait_until_within("oracle", after.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&next, "oracle", after.position).await;
     next.shutdown().await.unwrap();
 }
 

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use es_core::{EventStore, Lifecycle, MemoryStore, Position, ProjectionStore};
 use es_projections::{Daemon, FailureKind, Options, Settings, State, WaitError};
 use support::{
-    Bystander, Cues, Fault, Flaky, Gate, Ledger, Op, Oracle, PATIENCE, Seen, damaged, note,
-    settings, stream,
+    Bystander, Cues, Fault, Flaky, Gate, Ledger, Op, Oracle, Seen, damaged, note, reach, settings,
+    stream,
 };
 
 /// Looks once in a quarter of an hour: it must get the lease the first time.
@@ -68,10 +68,7 @@ async fn a_failing_handler_stops_its_projection_alone_and_a_restart_goes_on_ther
         .settings(no_patience())
         .run(Oracle(cues));
     let daemon = daemon.start().await.unwrap();
-    daemon
-        .wait_until_within("oracle", more.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", more.position).await;
     let ledger = store.model::<Ledger>().await;
     assert_eq!(ledger.count, 11);
     assert_eq!(
@@ -162,9 +159,7 @@ async fn a_panicking_handler_fails_its_projection_alone_and_frees_the_lease() {
         .settings(no_patience())
         .run(Oracle(cues));
     let next = next.start().await.unwrap();
-    next.wait_until_within("oracle", appended.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&next, "oracle", appended.position).await;
     assert_eq!(store.model::<Ledger>().await.count, 5);
 }
 

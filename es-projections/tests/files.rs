@@ -13,7 +13,7 @@ use es_projections::{
 };
 use es_sqlx::SqliteStore;
 use sqlx::SqliteConnection;
-use support::{Cues, Noted, PATIENCE, damaged, note, stream, until};
+use support::{Cues, Noted, PATIENCE, damaged, note, reach, stream, until};
 use tempfile::TempDir;
 
 const TABLES: &str = "
@@ -154,20 +154,14 @@ async fn parked_events_survive_a_restart_and_come_back_in_order() {
     damaged(&file.store, &stream()).await;
     let last = note(&file.store, &good, [1]).await;
     let daemon = file.start(&cues, options.clone()).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     assert_eq!(file.letters().await, 3);
     assert_eq!(daemon.status("diary").unwrap().parked, 2);
     daemon.shutdown().await.unwrap();
 
     let daemon = file.start(&cues, options).await;
     let last = note(&file.store, &bad, [4]).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     assert_eq!((file.counts(1).await, file.letters().await), ((2, 2), 4));
     cues.repair();
     let people = daemon.projections();
@@ -178,10 +172,7 @@ async fn parked_events_survive_a_restart_and_come_back_in_order() {
     .await;
     assert_eq!(file.counts(1).await, (5, 5));
     let last = note(&file.store, &bad, [5]).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     assert_eq!(file.counts(1).await, (6, 6));
     daemon.shutdown().await.unwrap();
 }
@@ -192,10 +183,7 @@ async fn a_pause_a_reset_and_a_resumption_leave_everything_once() {
     let daemon = file.start(&cues, Options::default()).await;
     let stream = stream();
     let last = note(&file.store, &stream, 0..5).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     let people = Projections::new(file.store.clone());
     let busy = people.reset(&Diary::default()).await;
     assert!(matches!(busy, Err(CommandError::Busy { .. })), "{busy:?}");
@@ -211,10 +199,7 @@ async fn a_pause_a_reset_and_a_resumption_leave_everything_once() {
     people.reset(&Diary::default()).await.unwrap();
     assert_eq!(file.counts(1).await, (0, 5));
     people.resume("diary").await.unwrap();
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     assert_eq!(file.counts(1).await, (8, 8));
     daemon.shutdown().await.unwrap();
 }
@@ -251,9 +236,7 @@ async fn a_new_version_takes_over_with_each_effect_once() {
     let old = file.start(&cues, Options::default()).await;
     let stream = stream();
     let last = note(&file.store, &stream, 0..30).await;
-    old.wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&old, "diary", last.position).await;
     let few = Options::default().with_batch_events(4);
     let new = Daemon::new(file.store.clone()).settings(settings());
     let new = new
@@ -262,9 +245,7 @@ async fn a_new_version_takes_over_with_each_effect_once() {
     let new = new.start().await.unwrap();
     for number in 0..10 {
         let last = note(&file.store, &stream, [number]).await;
-        new.wait_until_within("diary", last.position, PATIENCE)
-            .await
-            .unwrap();
+        reach(&new, "diary", last.position).await;
     }
     let served = async || {
         file.number("SELECT coalesce(max(diary), 0) FROM served")
@@ -274,9 +255,7 @@ async fn a_new_version_takes_over_with_each_effect_once() {
     until("the new version is served", served).await;
     old.shutdown().await.unwrap();
     let last = note(&file.store, &stream, [99]).await;
-    new.wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&new, "diary", last.position).await;
     assert_eq!(file.counts(2).await, (41, 41));
     assert_eq!(file.store.settled().await.unwrap(), last.position);
     new.shutdown().await.unwrap();

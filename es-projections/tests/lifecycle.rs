@@ -17,7 +17,7 @@ use es_projections::{
 };
 use support::{
     Cues, Diary, Fault, Flaky, Gate, Noted, Op, Outbox, PATIENCE, Pages, Scrap, folded, note,
-    settings, stream, until,
+    reach, settings, stream, until,
 };
 use uuid::Uuid;
 
@@ -44,10 +44,7 @@ async fn until_complete(store: &MemoryStore, cues: &Cues) {
 async fn paused(store: &MemoryStore, cues: &Cues) -> DaemonHandle<MemoryStore> {
     let daemon = start(store, cues, Options::default()).await;
     let settled = store.settled().await.unwrap();
-    daemon
-        .wait_until_within("diary", settled, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", settled).await;
     daemon.projections().pause("diary").await.unwrap();
     until_state(&daemon, State::Paused).await;
     daemon
@@ -60,9 +57,7 @@ async fn a_pause_holds_on_every_node_and_over_a_restart() {
     let last = note(&store, &stream, 0..3).await;
     let one = start(&store, &cues, Options::default()).await;
     let other = start(&store, &cues, Options::default()).await;
-    one.wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&one, "diary", last.position).await;
     let monitor = one.monitor();
     let waiting = tokio::spawn(async move {
         let never = Position::new(1_000);
@@ -107,10 +102,7 @@ async fn one_can_wait_right_after_a_resumption() {
     for round in 0..10 {
         let last = note(&store, &stream(), [round]).await;
         daemon.projections().resume("diary").await.unwrap();
-        daemon
-            .wait_until_within("diary", last.position, PATIENCE)
-            .await
-            .unwrap();
+        reach(&daemon, "diary", last.position).await;
 
         cues.fail_at(100);
         let last = note(&store, &stream(), [100]).await;
@@ -128,10 +120,7 @@ async fn one_can_wait_right_after_a_resumption() {
         until("the failure is written down", written).await;
         cues.repair();
         daemon.projections().resume("diary").await.unwrap();
-        daemon
-            .wait_until_within("diary", last.position, PATIENCE)
-            .await
-            .unwrap();
+        reach(&daemon, "diary", last.position).await;
 
         daemon.projections().pause("diary").await.unwrap();
         until_state(&daemon, State::Paused).await;
@@ -187,10 +176,7 @@ async fn a_reset_builds_the_same_model_and_emits_nothing_twice() {
     assert_eq!(standings[0].position, Position::START);
 
     daemon.projections().resume("diary").await.unwrap();
-    daemon
-        .wait_until_within("diary", missed.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", missed.position).await;
     until_complete(&store, &cues).await;
     daemon.shutdown().await.unwrap();
 }
@@ -205,10 +191,7 @@ async fn a_reset_is_refused_while_events_are_parked() {
         .with_handler_retries(0)
         .on_failure(OnFailure::Park);
     let daemon = start(&store, &cues, options).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     let people = daemon.projections();
     assert_eq!(
         people
@@ -245,10 +228,7 @@ async fn what_is_running_cannot_be_reset_or_moved() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let last = note(&store, &stream(), 0..3).await;
     let daemon = start(&store, &cues, Options::default()).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     let people = daemon.projections();
 
     let reset = people.reset(&Diary::default()).await;
@@ -310,10 +290,7 @@ async fn what_bears_repetition_can_be_rewound_without_effects() {
         .remove(0);
     let daemon = Daemon::new(store.clone()).settings(settings());
     let daemon = daemon.run(Scrap(cues.clone())).start().await.unwrap();
-    daemon
-        .wait_until_within("scrap", time.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "scrap", time.position).await;
     let people = daemon.projections();
 
     people.pause("scrap").await.unwrap();
@@ -335,10 +312,7 @@ async fn what_bears_repetition_can_be_rewound_without_effects() {
     until("all have come again", again).await;
 
     let last = note(&store, &stream, [6]).await;
-    daemon
-        .wait_until_within("scrap", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "scrap", last.position).await;
     let expected = folded(&store, &cues).await;
     assert_eq!(store.model::<Pages<0>>().await.0, expected);
     assert_eq!(store.model::<Outbox>().await.0, expected);
@@ -351,10 +325,7 @@ async fn out_of_service_means_not_run_and_what_is_removed_is_forgotten() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let last = note(&store, &stream(), 0..3).await;
     let daemon = start(&store, &cues, Options::default()).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     let people = daemon.projections().clone();
 
     let retired = people.retire("diary").await;
@@ -439,10 +410,7 @@ async fn one_aggregate_is_rebuilt_while_the_others_go_on() {
         .with_handler_retries(0)
         .on_failure(OnFailure::Park);
     let daemon = start(&store, &cues, options).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     let people = daemon.projections();
 
     let failing = people.rebuild_aggregate(&Diary(cues.clone()), &bad).await;
@@ -474,10 +442,7 @@ async fn one_aggregate_is_rebuilt_while_the_others_go_on() {
     let last = note(&store, &bad, [3]).await;
     let complete = async || store.model::<Pages<1>>().await.0 == folded(&store, &cues).await;
     until("the aggregate goes on where it was rebuilt to", complete).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     let told = store.model::<Outbox>().await.0;
     assert_eq!(
         told[&bad.aggregate_id],
@@ -521,10 +486,7 @@ async fn a_projection_is_divided_while_events_flow() {
     until_complete(&store, &cues).await;
     let last = store.settled().await.unwrap();
     for daemon in [one, other] {
-        daemon
-            .wait_until_within("diary", last, PATIENCE)
-            .await
-            .unwrap();
+        reach(&daemon, "diary", last).await;
         let status = daemon.status("diary").unwrap();
         assert_eq!((status.shards.len(), status.failure), (2, None));
         daemon.shutdown().await.unwrap();
@@ -544,20 +506,14 @@ async fn parked_aggregates_stay_parked_when_their_projection_is_divided() {
         .with_handler_retries(0)
         .on_failure(OnFailure::Park);
     let daemon = start(&store, &cues, options).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     cues.repair();
 
     daemon.projections().divide("diary", 4).await.unwrap();
     for stream in &streams {
         last = note(&store, stream, [100]).await.position;
     }
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     assert_eq!(store.model::<Pages<1>>().await, Pages::default());
     daemon.projections().retry("diary", None).await.unwrap();
     until_complete(&store, &cues).await;
@@ -608,16 +564,10 @@ async fn a_read_model_elsewhere_sees_each_event_at_least_once() {
     let daemon = Daemon::new(store.clone()).settings(settings());
     let daemon = daemon.run_external(abroad.clone(), Options::default());
     let daemon = daemon.start().await.unwrap();
-    daemon
-        .wait_until_within("abroad", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "abroad", last.position).await;
     store.cue(Op::Commit, Fault::After);
     let last = note(&store, &streams[0], 3..5).await;
-    daemon
-        .wait_until_within("abroad", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "abroad", last.position).await;
 
     let rows = abroad.0.lock().unwrap().rows.clone();
     let versions: BTreeMap<_, _> = rows.into_iter().map(|(id, row)| (id, row.1)).collect();
@@ -649,10 +599,7 @@ async fn a_status_shows_no_parts_of_an_older_division() {
     daemon.projections().divide("abroad", 1).await.unwrap();
     let divided = async || daemon.status("abroad").unwrap().shards.len() == 1;
     until("the node knows", divided).await;
-    daemon
-        .wait_until_within("abroad", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "abroad", last.position).await;
     // So that the node does not tidy up.
     let asleep = Arc::new(Gate::new());
     store.cue(Op::Beat, Fault::Late(Arc::clone(&asleep)));

@@ -14,7 +14,7 @@ use es_core::{
 use es_projections::{Daemon, DaemonHandle, Options, Settings, State};
 use support::{
     Cues, Diary, Fault, Flaky, Gate, Ledger, Noted, Op, Oracle, PATIENCE, Pages, folded, note,
-    settings, stream, until,
+    reach, settings, stream, until,
 };
 use uuid::Uuid;
 
@@ -167,10 +167,7 @@ async fn a_node_that_dies_is_replaced_when_its_lease_has_run_out() {
     // The lease is 200 milliseconds; the rest is for a busy machine.
     assert!(took < Duration::from_secs(2), "{took:?}");
     let last = write(&store, 5).await;
-    other
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&other, "diary", last).await;
     complete(&store, 10).await;
     other.shutdown().await.unwrap();
 }
@@ -206,10 +203,7 @@ async fn whoever_must_wait_for_an_open_batch_does_not_ask_without_end() {
 
     asleep.open();
     gate.open();
-    other
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&other, "oracle", last.position).await;
     assert_eq!(store.model::<Ledger>().await.count, 3);
     frozen.shutdown().await.unwrap();
     other.shutdown().await.unwrap();
@@ -221,9 +215,7 @@ async fn it_does_not_matter_which_node_is_asked_to_wait() {
     let runs = Daemon::new(store.clone()).settings(settings());
     let runs = runs.run(Oracle::default()).start().await.unwrap();
     let first = note(&store, &stream(), [0]).await;
-    runs.wait_until_within("oracle", first.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&runs, "oracle", first.position).await;
     // A lease of an hour: it would hear of nothing by itself.
     let long = settings().with_lease_ttl(Duration::from_secs(3600));
     let asked = Daemon::new(store.clone()).settings(long.with_node_name("asked"));
@@ -233,10 +225,7 @@ async fn it_does_not_matter_which_node_is_asked_to_wait() {
 
     for number in 1..20 {
         let last = note(&store, &stream(), [number]).await;
-        asked
-            .wait_until_within("oracle", last.position, PATIENCE)
-            .await
-            .unwrap();
+        reach(&asked, "oracle", last.position).await;
         assert_eq!(store.model::<Ledger>().await.count, number as usize + 1);
     }
     let status = asked.status("oracle").unwrap();

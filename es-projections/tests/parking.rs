@@ -14,7 +14,7 @@ use es_core::{
 use es_projections::{Daemon, DaemonHandle, External, OnFailure, Options, State, WaitError};
 use support::{
     Bystander, Cues, Diary, Flaky, Noted, Op, Outbox, PATIENCE, Pages, Seen, damaged, folded,
-    newer, note, settings, stream, until,
+    newer, note, reach, settings, stream, until,
 };
 use uuid::Uuid;
 
@@ -71,17 +71,11 @@ async fn a_failing_event_parks_its_aggregate_alone_and_a_retry_brings_it_back_in
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let (bad, good, last) = poisoned(&store, &cues).await;
     let daemon = start(&store, &cues, park().with_handler_retries(2)).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
 
     note(&store, &bad, [4]).await;
     let last = note(&store, &good, [13]).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     let model = read_model(&store).await;
     assert_eq!(model[&bad.aggregate_id], [1]);
     assert_eq!(model[&good.aggregate_id], [1, 2, 3, 4]);
@@ -103,10 +97,7 @@ async fn a_failing_event_parks_its_aggregate_alone_and_a_retry_brings_it_back_in
     assert_eq!(asked.await.unwrap(), 3);
     until_complete(&store, &cues).await;
     let last = note(&store, &bad, [5]).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     assert_eq!(read_model(&store).await[&bad.aggregate_id], [1, 2, 3, 4, 5]);
     assert_eq!(letters(&store).await, []);
     assert_eq!(daemon.status("diary").unwrap().parked, 0);
@@ -118,10 +109,7 @@ async fn a_retry_that_fails_again_keeps_everything_and_is_counted() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let (bad, _, last) = poisoned(&store, &cues).await;
     let daemon = start(&store, &cues, park()).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
 
     for attempts in 2..5 {
         daemon.projections().retry("diary", None).await.unwrap();
@@ -130,10 +118,7 @@ async fn a_retry_that_fails_again_keeps_everything_and_is_counted() {
         let told = async || letters(&store).await.iter().all(|letter| !letter.retry);
         until("nobody asks any more", told).await;
         let more = note(&store, &bad, [attempts + 10]).await;
-        daemon
-            .wait_until_within("diary", more.position, PATIENCE)
-            .await
-            .unwrap();
+        reach(&daemon, "diary", more.position).await;
         assert_eq!(letters(&store).await.len(), attempts as usize + 1);
         assert_eq!(letters(&store).await[0].failure.kind, FailureKind::Handler);
     }
@@ -147,10 +132,7 @@ async fn an_aggregate_goes_on_without_what_was_discarded() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let (bad, _, last) = poisoned(&store, &cues).await;
     let daemon = start(&store, &cues, park()).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
 
     let people = daemon.projections();
     let nothing = people.discard("diary", &[Uuid::now_v7()]).await;
@@ -162,10 +144,7 @@ async fn an_aggregate_goes_on_without_what_was_discarded() {
     until_complete(&store, &cues).await;
     assert_eq!(letters(&store).await, []);
     let last = note(&store, &bad, [5]).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     assert_eq!(read_model(&store).await[&bad.aggregate_id], [1, 3, 4]);
     daemon.shutdown().await.unwrap();
 }
@@ -185,10 +164,7 @@ async fn each_kind_of_unreadable_event_has_its_own_policy() {
         .on_undecodable(OnFailure::Park)
         .on_unknown(OnFailure::Skip);
     let daemon = start(&store, &cues, options).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
 
     let aside = letters(&store).await;
     let expected = [
@@ -220,10 +196,7 @@ async fn however_many_are_parked_a_restart_under_stricter_limits_forgets_none() 
         last = damaged(&store, stream).await.position;
     }
     let daemon = start(&store, &cues, park()).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     assert_eq!(daemon.status("diary").unwrap().parked, 250);
     daemon.shutdown().await.unwrap();
 
@@ -231,10 +204,7 @@ async fn however_many_are_parked_a_restart_under_stricter_limits_forgets_none() 
     for stream in &streams {
         last = note(&store, stream, [1]).await.position;
     }
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     let parked = letters(&store).await;
     let behind = |letter: &&DeadLetter| letter.failure.kind == FailureKind::Behind;
     assert_eq!(parked.iter().filter(behind).count(), 250);
@@ -282,10 +252,7 @@ async fn a_skipped_event_is_noted_and_passed() {
     cues.give_up(bad.aggregate_id, 2);
     let options = Options::default().on_handler_error(OnFailure::Skip);
     let daemon = start(&store, &cues, options).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
 
     until_complete(&store, &cues).await;
     let skipped = letters(&store).await;
@@ -303,10 +270,7 @@ async fn a_panic_parks_like_an_error() {
     cues.repair();
     cues.panic_at(2);
     let daemon = start(&store, &cues, park()).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
 
     let parked = letters(&store).await;
     let expected = [(2, FailureKind::Panicked), (3, FailureKind::Behind)];
@@ -333,10 +297,7 @@ async fn two_poisons_in_one_batch_park_two_aggregates_and_nothing_else() {
     cues.fail_at(10);
     cues.fail_at(21);
     let daemon = start(&store, &cues, park()).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
 
     let model = read_model(&store).await;
     let lengths = streams
@@ -371,10 +332,7 @@ async fn what_stands_before_an_unreadable_event_is_applied_also_behind_a_poison(
         let last = note(&store, &broken, [4]).await;
         let options = park().on_handler_error(what);
         let daemon = start(&store, &cues, options).await;
-        daemon
-            .wait_until_within("diary", last.position, PATIENCE)
-            .await
-            .unwrap();
+        reach(&daemon, "diary", last.position).await;
 
         let expected = [
             (1, FailureKind::Handler),
@@ -406,10 +364,7 @@ async fn nothing_passes_a_dead_letter_that_cannot_be_stored() {
     );
 
     store.mend();
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     assert_eq!(letters(&store).await.len(), 2);
     cues.repair();
     daemon.projections().retry("diary", None).await.unwrap();
@@ -422,10 +377,7 @@ async fn what_was_erased_is_not_retried_but_forgotten() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let (bad, good, last) = poisoned(&store, &cues).await;
     let daemon = start(&store, &cues, park()).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     let tombstone = StreamErased::new("asked to", "the officer");
     store.erase(&bad, &tombstone).await.unwrap();
 
@@ -434,10 +386,7 @@ async fn what_was_erased_is_not_retried_but_forgotten() {
     until("the letters are gone", empty).await;
     assert_eq!(read_model(&store).await[&bad.aggregate_id], [1]);
     let last = note(&store, &good, [13]).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     daemon.shutdown().await.unwrap();
 }
 
@@ -447,10 +396,7 @@ async fn a_shutdown_does_not_wait_for_a_long_retry_which_goes_on_afterwards() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let (_, _, last) = poisoned(&store, &cues).await;
     let daemon = start(&store, &cues, park()).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     cues.repair();
     let gate = cues.gate();
     daemon.projections().retry("diary", None).await.unwrap();
@@ -478,14 +424,8 @@ async fn parking_is_the_business_of_one_projection() {
     let daemon = Daemon::new(store.clone()).settings(settings());
     let daemon = daemon.run_with(Diary(cues.clone()), park()).run(Bystander);
     let daemon = daemon.start().await.unwrap();
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
-    daemon
-        .wait_until_within("bystander", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
+    reach(&daemon, "bystander", last).await;
     assert_eq!(store.model::<Seen>().await, Seen(6));
     assert_eq!(daemon.status("bystander").unwrap().state, State::Live);
     daemon.shutdown().await.unwrap();
@@ -532,10 +472,7 @@ async fn a_read_model_elsewhere_parks_too() {
     let daemon = Daemon::new(store.clone()).settings(settings());
     let daemon = daemon.run_external(abroad.clone(), park());
     let daemon = daemon.start().await.unwrap();
-    daemon
-        .wait_until_within("abroad", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "abroad", last).await;
     let rows = || abroad.rows.lock().unwrap().clone();
     assert_eq!(rows()[&bad.aggregate_id], 1);
     assert_eq!(rows()[&good.aggregate_id], 3);

@@ -11,7 +11,7 @@ use es_core::{
 use es_projections::{CommandError, Daemon, DaemonHandle, Options, State, WaitError};
 use support::{
     Bystander, Cues, Diary, Diary2, Fault, Flaky, Gate, Op, Outbox, PATIENCE, Pages, Seen, Served,
-    Versions, folded, note, settings, stream, until,
+    Versions, folded, note, reach, settings, stream, until,
 };
 
 /// Small batches, so that a version can be met on its way.
@@ -71,10 +71,7 @@ async fn history(store: &(impl ProjectionStore<Connection = MemoryModels> + Clon
         last = note(store, &one, [round]).await.position;
         last = last.max(note(store, &other, [round]).await.position);
     }
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     daemon.shutdown().await.unwrap();
 }
 
@@ -98,16 +95,10 @@ async fn the_old_version_serves_until_the_new_one_is_activated() {
     let stream = stream();
     for round in 0..20 {
         last = note(&store, &stream, [round]).await.position;
-        daemon
-            .wait_until_within("diary", last, PATIENCE)
-            .await
-            .unwrap();
+        reach(&daemon, "diary", last).await;
     }
     until_active(&store, 2).await;
-    daemon
-        .wait_until_within("diary", last, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last).await;
     until_complete::<2>(&store).await;
     assert_eq!(store.model::<Served>().await, Served(2));
     let old = row(&store, 1).await;
@@ -267,10 +258,7 @@ async fn a_new_version_takes_over_from_one_that_failed() {
     let daemon = daemon.start().await.unwrap();
     until_active(&store, 2).await;
     until_complete::<2>(&store).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     daemon.shutdown().await.unwrap();
 }
 
@@ -289,10 +277,7 @@ async fn a_failing_new_version_leaves_the_old_one_serving() {
         "{waited:?}"
     );
     let last = note(&store, &stream(), 100..103).await;
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     until_complete::<1>(&store).await;
 
     cues.repair();
@@ -317,10 +302,7 @@ async fn building_one_projection_anew_leaves_its_neighbour_alone() {
     let daemon = both(&store, [&Cues::default(); 2], slowly()).await;
     until_active(&store, 2).await;
     let last = note(&store, &stream(), 0..2).await;
-    bystander
-        .wait_until_within("bystander", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&bystander, "bystander", last.position).await;
     let after = store.standings(Some("bystander")).await.unwrap();
     assert_eq!(after[0].epoch, before[0].epoch, "it was not fenced");
     assert_eq!(store.inner.model::<Seen>().await, Seen(22));
@@ -337,9 +319,7 @@ async fn a_rolling_deployment_switches_over() {
     let old = first(&store, &Cues::default()).await;
     let stream = stream();
     let last = note(&store, &stream, [0]).await;
-    old.wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&old, "diary", last.position).await;
     let new = both(&store, [&Cues::default(); 2], slowly()).await;
     for number in 1..10 {
         note(&store, &stream, [number]).await;
@@ -358,18 +338,14 @@ async fn a_rolling_deployment_switches_over() {
         matches!(waited, Err(WaitError::NotRunning { .. })),
         "{waited:?}"
     );
-    new.wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&new, "diary", last.position).await;
     old.shutdown().await.unwrap();
     until_complete::<2>(&store).await;
 
     // The old program comes back by mistake.
     let old = first(&store, &Cues::default()).await;
     let last = note(&store, &stream, [11]).await;
-    new.wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&new, "diary", last.position).await;
     until_complete::<2>(&store).await;
     assert_eq!(row(&store, 1).await.lifecycle, Lifecycle::Retired);
     old.shutdown().await.unwrap();
@@ -416,10 +392,7 @@ async fn a_reader_who_waits_is_not_told_before_the_new_version_is_served() {
         "{waited:?}"
     );
     gate.open();
-    daemon
-        .wait_until_within("diary", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "diary", last.position).await;
     assert_eq!(store.inner.model::<Served>().await, Served(2));
     assert_eq!(store.settled().await.unwrap(), last.position);
     daemon.shutdown().await.unwrap();
@@ -435,9 +408,7 @@ async fn a_program_that_only_knows_the_new_version_is_not_told_too_early() {
     let new = new.run_with(Diary2(Cues::default()), slowly());
     let new = new.start().await.unwrap();
     let written = note(&store, &stream(), [99]).await;
-    new.wait_until_within("diary", written.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&new, "diary", written.position).await;
 
     assert_eq!(
         store.model::<Served>().await,

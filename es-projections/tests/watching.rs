@@ -23,7 +23,7 @@ use metrics_util::{
     debugging::{DebugValue, DebuggingRecorder},
 };
 use support::{
-    Cues, Flaky, Ledger, Noted, Op, Oracle, PATIENCE, foreign, note, settings, stream, until,
+    Cues, Flaky, Ledger, Noted, Op, Oracle, PATIENCE, foreign, note, reach, settings, stream, until,
 };
 
 async fn start<S>(store: &S, cues: &Cues, settings: Settings) -> DaemonHandle<S>
@@ -119,10 +119,7 @@ async fn what_never_ran_lags_by_the_whole_log_and_nothing_lags_by_less_than_noth
     // Its position is known at once, the end of the log only now and then.
     for number in 0..20 {
         let last = note(&store, &stream(), [number]).await;
-        daemon
-            .wait_until_within("oracle", last.position, PATIENCE)
-            .await
-            .unwrap();
+        reach(&daemon, "oracle", last.position).await;
         let status = daemon.status("oracle").unwrap();
         assert!(status.head >= last.position, "{status}");
         assert_eq!(status.lag(), 0);
@@ -135,10 +132,7 @@ async fn a_quiet_daemon_is_well_and_one_with_a_failed_projection_is_not() {
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let daemon = start(&store, &cues, watchful()).await;
     let last = note(&store, &stream(), 0..3).await;
-    daemon
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", last.position).await;
     let patience = watchful().stall_after + Duration::from_millis(100);
     let bad_news = tokio::time::timeout(patience, async {
         while daemon.health().is_green() {
@@ -184,10 +178,7 @@ async fn a_handler_that_hangs_is_told() {
     let stands_still = |complaint: &Complaint| matches!(complaint, Complaint::StandsStill { shard: 0, since, .. } if *since > watchful().stall_after);
     until_complaint(&daemon, stands_still).await;
     gate.open();
-    daemon
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", last.position).await;
     until_green(&daemon).await;
     daemon.shutdown().await.unwrap();
 }
@@ -243,10 +234,7 @@ async fn work_that_nobody_does_is_told() {
     let stuck = |complaint: &Complaint| matches!(complaint, Complaint::NoProgress { .. });
     until_complaint(&daemon, stuck).await;
     store.mend();
-    daemon
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", last.position).await;
     until_green(&daemon).await;
     daemon.shutdown().await.unwrap();
 }
@@ -288,10 +276,7 @@ async fn metrics_are_recorded() {
     cues.fail_at(3);
     note(&store, &stream(), 0..3).await;
     let last = note(&store, &stream(), [3]).await;
-    daemon
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", last.position).await;
     let beaten = async || {
         // Reading takes away what was counted so far, so only a gauge is waited for.
         daemon
@@ -346,10 +331,7 @@ async fn a_handler_that_hangs_is_rolled_back_by_a_shutdown_within_bounds() {
     assert_eq!(store.model::<Ledger>().await.count, 0);
 
     let daemon = start(&store, &cues, settings()).await;
-    daemon
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", last.position).await;
     assert_eq!(store.model::<Ledger>().await.count, 5);
     daemon.shutdown().await.unwrap();
 }
@@ -405,10 +387,7 @@ async fn a_deadlock_is_not_the_events_fault_however_often_it_comes() {
         .with_handler_retries(1)
         .on_failure(OnFailure::Park);
     let daemon = start(&store, &cues, settings().with_options(options)).await;
-    daemon
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", last.position).await;
     assert_eq!(store.inner.model::<Ledger>().await.batches, [3]);
     assert_eq!(cues.calls(), 11);
     assert_eq!(daemon.status("oracle").unwrap().parked, 0);
@@ -420,10 +399,7 @@ async fn a_wait_for_what_others_want_is_answered_and_a_failure_keeps_its_kind() 
     let (store, cues) = (MemoryStore::new(), Cues::default());
     let daemon = start(&store, &cues, settings()).await;
     let last = foreign(&store).await;
-    daemon
-        .wait_until_within("oracle", last.position, PATIENCE)
-        .await
-        .unwrap();
+    reach(&daemon, "oracle", last.position).await;
     cues.panic_at(1);
     let last = note(&store, &stream(), [1]).await;
     let waited = daemon

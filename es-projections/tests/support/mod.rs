@@ -18,10 +18,10 @@ use std::{
 };
 
 use es_core::{
-    Appended, BoxError, Event, EventStore, ExpectedVersion, Json, MemoryModels, NewEvent, Project,
-    Projection, Recorded, StreamId,
+    Appended, BoxError, Event, EventStore, ExpectedVersion, Json, MemoryModels, NewEvent, Position,
+    Project, Projection, ProjectionStore, Recorded, StreamId,
 };
-use es_projections::Settings;
+use es_projections::{DaemonHandle, Settings};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
@@ -252,6 +252,16 @@ pub fn settings() -> Settings {
     Settings::default()
         .with_backoff(Duration::from_millis(1), Duration::from_millis(5))
         .with_lease_ttl(Duration::from_millis(200))
+}
+
+/// The projection must come there.
+pub async fn reach<S: ProjectionStore + 'static>(
+    daemon: &DaemonHandle<S>,
+    name: &str,
+    position: Position,
+) {
+    let reached = daemon.wait_until_within(name, position, PATIENCE).await;
+    reached.unwrap();
 }
 
 pub fn stream() -> StreamId {
