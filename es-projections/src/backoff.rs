@@ -7,8 +7,8 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// Exponential back-off with full jitter: many daemons that lost one database do not come back in
-/// step.
+/// Exponential back-off with jitter: many daemons that lost one database do not come back in step, and
+/// none comes back at once.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     start: Duration,
@@ -57,10 +57,12 @@ async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Somewhere between nothing and `most`. Each `RandomState` has keys of its own: random enough here.
+/// Somewhere between half of `most` and all of it. Each `RandomState` has keys of its own: random enough
+/// here.
 fn jitter(most: Duration) -> Duration {
     let share = RandomState::new().build_hasher().finish() % 1001;
-    most.mul_f64(f64::from(u32::try_from(share).unwrap_or(1000)) / 1000.0)
+    let half = most / 2;
+    half + half.mul_f64(f64::from(u32::try_from(share).unwrap_or(1000)) / 1000.0)
 }
 
 #[cfg(test)]
@@ -81,9 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_below() {
+    fn jitter_is_between_half_and_all() {
         let most = Duration::from_millis(10);
-        assert!((0..100).all(|_| jitter(most) <= most));
+        let times: Vec<_> = (0..5000).map(|_| jitter(most)).collect();
+        assert!(times.iter().all(|time| (most / 2..=most).contains(time)));
+        assert!(times.iter().any(|time| *time != times[0]));
     }
 
     #[tokio::test(start_paused = true)]

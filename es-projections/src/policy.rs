@@ -1,6 +1,7 @@
 //! What a failing handler means: try again, then find the event, then do with it what was agreed.
 
 use es_core::{Claim, DeadLetter, Failure, FailureKind, Position, ProjectionStore, Recorded};
+use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,8 +16,8 @@ use crate::{
 /// How far it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// All of it.
-    All,
+    /// All of it. The events took this long.
+    All(Duration),
     /// The checkpoint in the claim is short of it: told to stop, or an event was put aside, so that what
     /// comes after must be sorted again.
     Part,
@@ -43,7 +44,7 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
         let mut retries = self.sorter.options.handler_retries;
         loop {
             match self.batch(whole).await {
-                Ok(()) => return Ok(Applied::All),
+                Ok(took) => return Ok(Applied::All(took)),
                 Err(Refused::ByStore(problem)) => return Err(problem),
                 Err(Refused::ByHandler(failure)) => {
                     let give_up = retries == 0 || failure.kind == FailureKind::Panicked;
@@ -70,13 +71,17 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
     ) -> Result<Applied, Problem> {
         let mut rest = whole;
         let mut size = rest.events.len().div_ceil(2);
+        let mut took = Duration::ZERO;
         while !rest.events.is_empty() {
             if self.stop.is_cancelled() {
                 return Ok(Applied::Part);
             }
             let (part, later) = split(rest, size);
             match (self.batch(part).await, part.events) {
-                (Ok(()), _) => rest = later,
+                (Ok(time), _) => {
+                    took += time;
+                    rest = later;
+                }
                 (Err(Refused::ByStore(problem)), _) => return Err(problem),
                 (Err(Refused::ByHandler(failure)), [event]) => {
                     return self.set_aside(event, failure, part, work).await;
@@ -84,13 +89,13 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
                 (Err(Refused::ByHandler(_)), _) => size = part.events.len().div_ceil(2),
             }
         }
-        Ok(Applied::All)
+        Ok(Applied::All(took))
     }
 
-    async fn batch(&mut self, part: Part<'_, T::Event>) -> Result<(), Refused> {
+    async fn batch(&mut self, part: Part<'_, T::Event>) -> Result<Duration, Refused> {
         let applied = self.batches.apply(self.claim, part).await;
         match &applied {
-            Ok(()) => {
+            Ok(_) => {
                 // First: whoever waits for the position may ask.
                 self.board.parked(self.sorter.parked.len());
                 self.board.applied(part.events.len(), part.covered);

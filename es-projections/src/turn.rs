@@ -174,7 +174,9 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
         let applied = applied?;
         self.runner.size = FIRST;
         metrics::batch(&self.claim.shard.projection, started.elapsed());
-        self.resize(work, started.elapsed());
+        if let Applied::All(took) = applied {
+            self.resize(work, took);
+        }
         Ok(applied)
     }
 
