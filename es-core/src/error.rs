@@ -300,6 +300,15 @@ pub enum CheckpointError {
         /// The types it wants now.
         wanted: String,
     },
+    /// The projection itself has ended the transaction of its batch. What it had written until then may be
+    /// kept, with the checkpoint of the whole batch.
+    #[error(
+        "projection `{projection}` has ended the transaction that it writes in (`COMMIT`, `ROLLBACK`); remove that statement, then reset the projection or raise its version, since part of a batch may be missing"
+    )]
+    Ended {
+        /// The projection.
+        projection: ProjectionId,
+    },
     /// The backend failed. Nothing of the batch is visible unless the failure hit the commit itself;
     /// the stored checkpoint tells.
     #[error("could not {action} of projection `{projection}`")]

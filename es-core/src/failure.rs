@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Chain, DecodeError, Position, RecordedEvent};
+use crate::{BoxError, Chain, DecodeError, Position, RecordedEvent};
 
 /// Why a projection stopped, or why an event was put aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +79,49 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
+
+/// An error that passes by itself: a service that does not answer, a lock that is taken.
+///
+/// A handler that returns it is tried again for ever, with growing pauses, and no event is put aside for it.
+/// What comes from the store's own driver need not be wrapped: the store knows it.
+///
+/// ```
+/// use es_core::{BoxError, Transient};
+///
+/// fn answered(status: u16) -> Result<(), BoxError> {
+///     match status {
+///         200 => Ok(()),
+///         429 | 503 => Err(Transient::new("the search service is busy").into()),
+///         other => Err(format!("the search service answered {other}").into()),
+///     }
+/// }
+///
+/// assert!(Transient::is_in(&*answered(503).unwrap_err()));
+/// assert!(!Transient::is_in(&*answered(400).unwrap_err()));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Transient(BoxError);
+
+impl Transient {
+    /// Says that `error` will pass.
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+
+    /// Whether `error`, or one of its causes, says so.
+    #[must_use]
+    pub fn is_in(error: &(dyn Error + 'static)) -> bool {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if error.is::<Self>() {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
 
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -88,7 +88,7 @@ pub use self::{
     erasure::StreamErased,
     error::{AppendError, BoxError, Chain, CheckpointError, EraseError, ReadError, SnapshotError},
     event::{DecodeError, Event, EventSet, EventType},
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, Transient},
     inline::Inline,
     json::Json,
     memory::{MemoryBatch, MemoryModels, MemoryStore},

@@ -197,14 +197,15 @@ pub trait Batch: Send {
     ///
     /// # Errors
     ///
-    /// See [`CheckpointError::Backend`].
+    /// [`CheckpointError::Ended`] if the program has ended the transaction; see [`CheckpointError::Backend`].
     async fn commit(self) -> Result<(), CheckpointError>;
 
     /// Throws everything away.
     ///
     /// # Errors
     ///
-    /// See [`CheckpointError::Backend`].
+    /// [`CheckpointError::Ended`] if the program has ended the transaction, so that there may be something
+    /// left of it; see [`CheckpointError::Backend`].
     async fn rollback(self) -> Result<(), CheckpointError>;
 }
 

@@ -85,6 +85,23 @@ impl Standing {
         }
     }
 
+    /// Refuses other event types than those that the read model is built from.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::OtherEventTypes`].
+    pub fn check_event_types(&self, event_types: &[&str]) -> Result<(), CheckpointError> {
+        let wanted = Self::new(self.shard.clone(), 1, event_types).event_types;
+        if self.event_types == wanted {
+            return Ok(());
+        }
+        Err(CheckpointError::OtherEventTypes {
+            projection: self.shard.projection.clone(),
+            stored: self.event_types.join(", "),
+            wanted: wanted.join(", "),
+        })
+    }
+
     /// Refuses a checkpoint that does not fit the projection or the log: for backends, where a shard is
     /// acquired. The log ends at `end`; `anchored` says whether the anchor is in it.
     ///
@@ -97,15 +114,8 @@ impl Standing {
         end: Position,
         anchored: bool,
     ) -> Result<(), CheckpointError> {
+        self.check_event_types(event_types)?;
         let projection = self.shard.projection.clone();
-        let wanted = Self::new(self.shard.clone(), 1, event_types).event_types;
-        if self.event_types != wanted {
-            return Err(CheckpointError::OtherEventTypes {
-                projection,
-                stored: self.event_types.join(", "),
-                wanted: wanted.join(", "),
-            });
-        }
         let anchor = self.anchor.map(|(position, _)| position);
         if self.position.max(anchor.unwrap_or_default()) > end {
             return Err(CheckpointError::AheadOfLog { projection });

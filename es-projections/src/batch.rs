@@ -10,7 +10,11 @@ use es_core::{
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
-use crate::{caught::caught, error::Problem, target::Target};
+use crate::{
+    caught::caught,
+    error::{Problem, passes},
+    target::Target,
+};
 
 /// One projection and the store it stands in.
 #[derive(Debug)]
@@ -84,8 +88,7 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
         let mut batch = self.store.begin_batch(claim, &to).await?;
         stopwatch = Instant::now();
         if let Err(refused) = self.write(&mut batch, part, &emit).await {
-            roll_back(batch).await;
-            return Err(refused);
+            return Err(roll_back(batch, refused).await);
         }
         let inside = stopwatch.elapsed();
         committed(batch.commit().await, !part.events.is_empty())?;
@@ -133,8 +136,7 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
         }
         .await;
         if let Err(refused) = written {
-            roll_back(batch).await;
-            return Err(refused);
+            return Err(roll_back(batch, refused).await);
         }
         committed(batch.commit().await, true)
     }
@@ -169,7 +171,7 @@ impl<S: ProjectionStore, T: Target<S>> Batches<S, T> {
     ) -> Result<(), Refused> {
         match caught(handler).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if self.store.is_transient(&*error) => {
+            Ok(Err(error)) if passes(&*self.store, &*error) => {
                 let message = Chain(&*error).to_string();
                 Err(Refused::ByStore(Problem::Unavailable(message)))
             }
@@ -219,9 +221,15 @@ fn anchor<E>(event: &Recorded<E>) -> (Position, Uuid) {
     (event.record.position, event.record.event_id)
 }
 
-/// Dropping would roll back too; this frees the locks now.
-async fn roll_back<B: Batch>(batch: B) {
-    if let Err(error) = batch.rollback().await {
-        tracing::debug!(error = %Chain(&error), "could not roll back; the store will");
+/// Dropping would roll back too; this frees the locks now. Returns why the batch was not applied: what
+/// there was to undo may be kept.
+async fn roll_back<B: Batch>(batch: B, refused: Refused) -> Refused {
+    match batch.rollback().await {
+        Ok(()) => refused,
+        Err(ended @ CheckpointError::Ended { .. }) => ended.into(),
+        Err(error) => {
+            tracing::debug!(error = %Chain(&error), "could not roll back; the store will");
+            refused
+        }
     }
 }

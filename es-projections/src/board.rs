@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use es_core::{Blocker, Failure, Horizon, Position, ProjectionId};
+use es_core::{Blocker, Failure, Horizon, Position, ProjectionId, Standing};
 use tokio::sync::watch;
 
 use crate::{
@@ -48,6 +48,8 @@ struct Known {
 
 #[derive(Debug)]
 struct Part {
+    /// Of the standing that was seen last.
+    epoch: i64,
     state: State,
     position: Position,
     applied: u64,
@@ -65,6 +67,7 @@ struct Part {
 impl Part {
     fn new() -> Self {
         Self {
+            epoch: i64::MIN,
             state: State::Starting,
             position: Position::START,
             applied: 0,
@@ -115,18 +118,22 @@ impl Board {
         self.gate.subscribe()
     }
 
-    /// What the database says of a part that does not run here.
-    pub(crate) fn seen(
-        &self,
-        index: u32,
-        state: State,
-        position: Position,
-        failure: Option<Failure>,
-        owner: Option<String>,
-    ) {
-        self.change(index, |part| {
-            part.state = state;
-            part.position = position;
+    /// What the database says of a part that does not run here. It may have been asked earlier than for what
+    /// is known already.
+    pub(crate) fn seen(&self, standing: &Standing, owner: Option<String>) {
+        let failure = standing.failure.clone();
+        self.change(standing.shard.index, |part| {
+            if standing.epoch < part.epoch {
+                // One answer may be late, not two. Made known anew, it counts from the start.
+                part.epoch = standing.epoch;
+                return;
+            }
+            part.epoch = standing.epoch;
+            part.state = match standing.lifecycle {
+                lifecycle if lifecycle.is_running() => State::StandingBy,
+                lifecycle => State::of(lifecycle),
+            };
+            part.position = standing.position;
             part.owner = owner;
             part.turned = None;
             part.oldest = None;

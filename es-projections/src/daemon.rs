@@ -189,15 +189,11 @@ impl<S: ProjectionStore + 'static> Daemon<S> {
             views,
             pulse: Arc::clone(&pulse),
         };
-        let monitor = Monitor::new(steward.boards(), pulse, Arc::clone(&self.store) as _);
-        let projections = Projections::with_daemon(self.store, Arc::clone(&common.nudge));
+        let boards: Arc<[_]> = steward.boards().into();
+        let monitor = Monitor::new(Arc::clone(&boards), pulse, Arc::clone(&self.store) as _);
+        let projections = Projections::with_daemon(self.store, Arc::clone(&common.nudge), boards);
         let task = tokio::spawn(steward.run());
-        Ok(DaemonHandle::new(
-            monitor,
-            projections,
-            common.stop.clone(),
-            task,
-        ))
+        Ok(DaemonHandle::new(monitor, projections, common, task))
     }
 }
 

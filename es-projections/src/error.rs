@@ -1,7 +1,10 @@
 //! Why a daemon did not start, why a wait ended, why a runner stopped.
 
+use std::error::Error;
+
 use es_core::{
-    BoxError, Chain, CheckpointError, Failure, FailureKind, Position, ProjectionId, ReadError,
+    BoxError, Chain, CheckpointError, Failure, FailureKind, Position, ProjectionId,
+    ProjectionStore, ReadError, Transient,
 };
 
 use crate::{CommandError, State};
@@ -21,6 +24,8 @@ pub enum StartError {
     SetUp {
         /// The projection.
         projection: ProjectionId,
+        /// Whether starting again may succeed.
+        transient: bool,
         /// What its `set_up` said.
         source: BoxError,
     },
@@ -46,7 +51,12 @@ impl StartError {
     /// Whether starting again may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Store { source, .. } if source.is_retryable())
+        match self {
+            Self::SetUp { transient, .. } => *transient,
+            Self::Store { source, .. } => source.is_retryable(),
+            Self::Refused { source, .. } => source.is_retryable(),
+            Self::Duplicate { .. } => false,
+        }
     }
 }
 
@@ -121,6 +131,11 @@ fn list(failures: &[(ProjectionId, Failure)]) -> String {
     lines.join("; ")
 }
 
+/// Whether what a projection's own function returned may be gone when it is called again.
+pub(crate) fn passes<S: ProjectionStore>(store: &S, error: &(dyn Error + 'static)) -> bool {
+    Transient::is_in(error) || store.is_transient(error)
+}
+
 /// Why work on a claim ended.
 #[derive(Debug)]
 pub(crate) enum Problem {
@@ -149,6 +164,7 @@ impl From<CheckpointError> for Problem {
                 FailureKind::Diverged
             }
             CheckpointError::OtherEventTypes { .. } => FailureKind::OtherEventTypes,
+            CheckpointError::Ended { .. } => FailureKind::Handler,
             _ => FailureKind::Infrastructure,
         };
         Self::Failed(Failure::new(kind, message))

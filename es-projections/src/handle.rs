@@ -1,12 +1,17 @@
 //! A daemon that is running.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use es_core::{Position, ProjectionStore};
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
-use crate::{Health, Monitor, Projections, ShutdownError, Status, Token, WaitError, signals};
+use crate::{
+    Health, Monitor, Projections, ShutdownError, Status, Token, WaitError, runner::Common, signals,
+};
+
+/// How long to try to leave when batches had to be rolled back.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// A running daemon. Dropping it stops the projections too, each after the batch in hand, without
 /// waiting for them; [`shutdown`](Self::shutdown) waits.
@@ -15,6 +20,7 @@ use crate::{Health, Monitor, Projections, ShutdownError, Status, Token, WaitErro
 pub struct DaemonHandle<S> {
     monitor: Monitor,
     projections: Projections<S>,
+    common: Arc<Common<S>>,
     /// Tells the tasks to stop, at the latest when the handle is dropped.
     stop: DropGuard,
     steward: JoinHandle<()>,
@@ -24,13 +30,14 @@ impl<S: ProjectionStore + 'static> DaemonHandle<S> {
     pub(crate) fn new(
         monitor: Monitor,
         projections: Projections<S>,
-        stop: CancellationToken,
+        common: Arc<Common<S>>,
         steward: JoinHandle<()>,
     ) -> Self {
         Self {
             monitor,
             projections,
-            stop: stop.drop_guard(),
+            stop: common.stop.clone().drop_guard(),
+            common,
             steward,
         }
     }
@@ -125,6 +132,7 @@ impl<S: ProjectionStore + 'static> DaemonHandle<S> {
     pub async fn shutdown_within(self, limit: Duration) -> Result<(), ShutdownError> {
         let Self {
             monitor,
+            common,
             stop,
             mut steward,
             ..
@@ -134,6 +142,8 @@ impl<S: ProjectionStore + 'static> DaemonHandle<S> {
             tracing::warn!(?limit, "batches took too long; rolling them back");
             steward.abort();
             finish(steward).await;
+            // If that fails, too, others wait until this node's time has run out.
+            let _ = tokio::time::timeout(LEAVE, common.store.leave(common.node)).await;
         }
         verdict(&monitor)
     }

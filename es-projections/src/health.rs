@@ -87,6 +87,14 @@ pub enum Complaint {
         /// For how long.
         since: Duration,
     },
+    /// The version of a projection that is served is run by no living node, so its read model stays as it
+    /// is: what should take its place has not, which the status of that one explains.
+    NotRun {
+        /// The version that is served.
+        projection: ProjectionId,
+        /// For how long.
+        since: Duration,
+    },
     /// The daemon has stopped.
     Stopped,
 }
@@ -135,6 +143,11 @@ impl fmt::Display for Complaint {
                 "{projection} has stayed at {position} for {} s, with work to do",
                 since.as_secs()
             ),
+            Self::NotRun { projection, since } => write!(
+                f,
+                "{projection} is served, and no node has run it for {} s",
+                since.as_secs()
+            ),
             Self::Stopped => f.write_str("the daemon has stopped"),
         }
     }
@@ -156,6 +169,8 @@ struct Seen {
     blocker: Option<String>,
     /// Since when each projection has been where it is, with work to do.
     stuck: Vec<(ProjectionId, Position, Instant)>,
+    /// Since when nobody runs what is served.
+    forsaken: Vec<(ProjectionId, Instant)>,
 }
 
 impl Pulse {
@@ -166,6 +181,7 @@ impl Pulse {
             held: None,
             blocker: None,
             stuck: Vec::new(),
+            forsaken: Vec::new(),
         };
         Self {
             seen: Mutex::new(seen),
@@ -200,6 +216,20 @@ impl Pulse {
             let since = known.map_or_else(Instant::now, |(_, _, since)| *since);
             seen.stuck.push((id.clone(), position, since));
         }
+    }
+
+    /// What is served here under names that this node knows, and run by nobody.
+    pub(crate) fn forsaken(&self, now: Vec<ProjectionId>) {
+        let mut seen = self.lock();
+        let before = std::mem::take(&mut seen.forsaken);
+        seen.forsaken = now
+            .into_iter()
+            .map(|id| {
+                let known = before.iter().find(|(known, _)| *known == id);
+                let since = known.map_or_else(Instant::now, |(_, since)| *since);
+                (id, since)
+            })
+            .collect();
     }
 
     fn horizon(&self, horizon: &Horizon) {
@@ -247,6 +277,14 @@ impl Pulse {
                 complaints.push(Complaint::NoProgress {
                     projection: projection.clone(),
                     position: *position,
+                    since: since.elapsed(),
+                });
+            }
+        }
+        for (projection, since) in &seen.forsaken {
+            if since.elapsed() > self.stall_after {
+                complaints.push(Complaint::NotRun {
+                    projection: projection.clone(),
                     since: since.elapsed(),
                 });
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use es_core::{Batch, BoxError, Lifecycle, ProjectionId, ProjectionStore, Shard, Standing};
+use es_core::{Batch, BoxError, ProjectionId, ProjectionStore, Shard, Standing};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -14,9 +14,9 @@ use crate::{
     batch::Batches,
     board::Board,
     change,
+    error::passes,
     lifecycle::{Registration, register},
     runner::{Common, Order, Runner},
-    status::State,
     target::Target,
     turn::FIRST,
 };
@@ -62,6 +62,7 @@ impl<S: ProjectionStore + 'static, T: Target<S>> Member<S> for Typed<S, T> {
             let projection = T::id();
             let set_up = |source: BoxError| StartError::SetUp {
                 projection: projection.clone(),
+                transient: passes(store, &*source),
                 source,
             };
             let target = &self.batches.target;
@@ -193,14 +194,8 @@ impl<S: ProjectionStore + 'static> Crew<S> {
             before != order || matches!(order, Order::Rest { stray: Some(_) })
         });
         if rests(order) && (rests(before) || !standing.lifecycle.is_running()) {
-            let state = match standing.lifecycle {
-                Lifecycle::Running | Lifecycle::Rebuilding => State::StandingBy,
-                other => State::of(other),
-            };
             let owner = standing.owner.and_then(name_of);
-            let failure = standing.failure.clone();
-            self.board
-                .seen(index, state, standing.position, failure, owner);
+            self.board.seen(standing, owner);
         }
     }
 

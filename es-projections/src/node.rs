@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use es_core::{Chain, Fleet, Node, ProjectionStore, ReadError, Standing};
+use es_core::{Chain, Fleet, Node, ProjectionId, ProjectionStore, ReadError, Standing};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -74,6 +74,7 @@ impl<S: ProjectionStore + 'static> Steward<S> {
         let node = self.node();
         let fleet = common.store.beat(&node, common.lease_ttl).await?;
         self.pulse.beaten();
+        self.pulse.forsaken(self.forsaken(&fleet));
         self.follow(&fleet);
         let horizon = common.store.horizon().await?;
         let mut statuses = Vec::new();
@@ -106,6 +107,27 @@ impl<S: ProjectionStore + 'static> Steward<S> {
             let mine = |shard: &_| assigned.get(shard) == Some(&me);
             crew.follow(&standings, mine, name_of, &self.common);
         }
+    }
+
+    /// The versions that are served under the names of this node's projections, and that no living node
+    /// could run.
+    fn forsaken(&self, fleet: &Fleet) -> Vec<ProjectionId> {
+        let names: Vec<_> = self
+            .crews
+            .iter()
+            .map(|crew| crew.member.id().name)
+            .collect();
+        let run = |id| fleet.nodes.iter().any(|(node, _)| node.runs.contains(id));
+        let mut ids: Vec<_> = fleet
+            .standings
+            .iter()
+            .filter(|row| row.active && row.lifecycle.is_running())
+            .map(|row| &row.shard.projection)
+            .filter(|id| names.contains(&id.name) && !run(id))
+            .cloned()
+            .collect();
+        ids.dedup();
+        ids
     }
 
     fn node(&self) -> Node {
@@ -168,4 +190,17 @@ fn end_of_another(fleet: &Fleet, me: &Node) -> Instant {
             .unwrap_or(Duration::MAX / 4)
             .min(Duration::from_secs(3600))
         + MOMENT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_heard_within_a_second_however_long_the_lease() {
+        let ttl = Duration::from_millis(1000);
+        assert_eq!(every(ttl), ttl / BEATS);
+        assert!(every(Duration::from_secs(3600)) < Duration::from_secs(1));
+        assert!(every(Duration::ZERO) > Duration::ZERO);
+    }
 }

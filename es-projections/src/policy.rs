@@ -41,23 +41,24 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
             letters: &work.letters,
             covered: work.covered,
         };
-        let mut retries = self.sorter.options.handler_retries;
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             match self.batch(whole).await {
                 Ok(took) => return Ok(Applied::All(took)),
                 Err(Refused::ByStore(problem)) => return Err(problem),
                 Err(Refused::ByHandler(failure)) => {
-                    let give_up = retries == 0 || failure.kind == FailureKind::Panicked;
+                    let give_up = attempts > self.sorter.options.handler_retries
+                        || failure.kind == FailureKind::Panicked;
                     match &work.events[..] {
                         [event] if give_up => {
-                            return self.set_aside(event, failure, whole, work).await;
+                            return self.set_aside(event, failure, attempts, whole, work).await;
                         }
-                        _ if give_up => return self.in_parts(whole, work).await,
+                        _ if give_up => return self.in_parts(whole, attempts, work).await,
                         _ => {}
                     }
                 }
             }
-            retries -= 1;
             if !self.backoff.pause(self.stop).await {
                 return Ok(Applied::Part);
             }
@@ -67,6 +68,7 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
     async fn in_parts(
         &mut self,
         whole: Part<'_, T::Event>,
+        attempts: u32,
         work: &Work<T::Event>,
     ) -> Result<Applied, Problem> {
         let mut rest = whole;
@@ -84,7 +86,7 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
                 }
                 (Err(Refused::ByStore(problem)), _) => return Err(problem),
                 (Err(Refused::ByHandler(failure)), [event]) => {
-                    return self.set_aside(event, failure, part, work).await;
+                    return self.set_aside(event, failure, attempts, part, work).await;
                 }
                 (Err(Refused::ByHandler(_)), _) => size = part.events.len().div_ceil(2),
             }
@@ -120,6 +122,7 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
         &mut self,
         event: &Recorded<T::Event>,
         failure: Failure,
+        attempts: u32,
         part: Part<'_, T::Event>,
         work: &Work<T::Event>,
     ) -> Result<Applied, Problem> {
@@ -128,7 +131,6 @@ impl<S: ProjectionStore, T: Target<S>> Policy<'_, S, T> {
         self.sorter.parked = work.parked_before(record.position);
         let failure = failure.at(record);
         let policy = self.sorter.options.on_handler_error;
-        let attempts = self.sorter.options.handler_retries + 1;
         let state = self.sorter.set_aside(record, policy, failure.clone());
         let state = state.map_err(Problem::Failed)?;
         tracing::error!(error = %failure, %state, "the event was put aside");

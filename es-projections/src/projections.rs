@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
-    CommandError, change, lifecycle,
+    CommandError,
+    board::Board,
+    change, lifecycle,
     moment::position_before,
     repair::{self, Held},
 };
@@ -28,15 +30,22 @@ use crate::{
 #[derive(Debug)]
 pub struct Projections<S> {
     store: Arc<S>,
-    /// Of the daemon in this process, if there is one.
-    nudge: Option<Arc<Notify>>,
+    /// The daemon in this process, if there is one.
+    daemon: Option<Daemon>,
+}
+
+/// What of a daemon is told when something has been decided.
+#[derive(Debug, Clone)]
+struct Daemon {
+    nudge: Arc<Notify>,
+    boards: Arc<[Arc<Board>]>,
 }
 
 impl<S> Clone for Projections<S> {
     fn clone(&self) -> Self {
         Self {
             store: Arc::clone(&self.store),
-            nudge: self.nudge.clone(),
+            daemon: self.daemon.clone(),
         }
     }
 }
@@ -46,14 +55,18 @@ impl<S: ProjectionStore> Projections<S> {
     pub fn new(store: S) -> Self {
         Self {
             store: Arc::new(store),
-            nudge: None,
+            daemon: None,
         }
     }
 
-    pub(crate) fn with_daemon(store: Arc<S>, nudge: Arc<Notify>) -> Self {
+    pub(crate) fn with_daemon(
+        store: Arc<S>,
+        nudge: Arc<Notify>,
+        boards: Arc<[Arc<Board>]>,
+    ) -> Self {
         Self {
             store,
-            nudge: Some(nudge),
+            daemon: Some(Daemon { nudge, boards }),
         }
     }
 
@@ -141,6 +154,9 @@ impl<S: ProjectionStore> Projections<S> {
     /// Moves its checkpoint. Forward passes events over. Back applies them a second time, which the
     /// projection must have declared to bear (`repeatable`). Effects are not emitted a second time.
     ///
+    /// Whoever [waits](crate::Monitor::wait_until) at a daemon in another process may within the next second
+    /// still be answered by where it was before.
+    ///
     /// # Errors
     ///
     /// [`CommandError::Busy`] while it is run: pause it first; back, [`CommandError::Parked`] while effects of
@@ -159,6 +175,7 @@ impl<S: ProjectionStore> Projections<S> {
         }
         change::write(&mut batch, &change).await?;
         batch.commit().await?;
+        self.show(&id).await;
         self.wake();
         Ok(())
     }
@@ -201,6 +218,7 @@ impl<S: ProjectionStore> Projections<S> {
         projection: &P,
     ) -> Result<(), CommandError> {
         repair::reset(&*self.store, projection).await?;
+        self.show(&ProjectionId::of::<P>()).await;
         self.wake();
         Ok(())
     }
@@ -355,9 +373,27 @@ impl<S: ProjectionStore> Projections<S> {
             .collect())
     }
 
+    /// Whoever waits in this process must not be answered by where the projection was before.
+    async fn show(&self, id: &ProjectionId) {
+        let boards = self.daemon.iter().flat_map(|daemon| &*daemon.boards);
+        for board in boards.filter(|board| board.projection == *id) {
+            // If it fails, the daemon's own look will tell.
+            for standing in self
+                .store
+                .standings(Some(&id.name))
+                .await
+                .unwrap_or_default()
+            {
+                if standing.shard.projection == *id {
+                    board.seen(&standing, None);
+                }
+            }
+        }
+    }
+
     fn wake(&self) {
-        if let Some(nudge) = &self.nudge {
-            nudge.notify_one();
+        if let Some(daemon) = &self.daemon {
+            daemon.nudge.notify_one();
         }
     }
 }

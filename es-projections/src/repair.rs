@@ -9,7 +9,7 @@ use es_core::{
 };
 use uuid::Uuid;
 
-use crate::{CommandError, batch::runs, change, lifecycle};
+use crate::{CommandError, batch::runs, change, error::passes, lifecycle};
 
 /// How many events are read and applied at once.
 const PAGE: u32 = 500;
@@ -216,7 +216,7 @@ pub(crate) fn handler<S: ProjectionStore>(
 ) -> impl Fn(BoxError) -> CommandError {
     move |source| CommandError::Handler {
         projection: id.clone(),
-        transient: store.is_transient(&*source),
+        transient: passes(store, &*source),
         source,
     }
 }

@@ -111,12 +111,12 @@ async fn rows<S: ProjectionStore>(store: &S, name: &str) -> Option<Vec<Standing>
 
 impl Monitor {
     pub(crate) fn new(
-        boards: Vec<Arc<Board>>,
+        boards: Arc<[Arc<Board>]>,
         pulse: Arc<Pulse>,
         checkpoints: Arc<dyn Checkpoints>,
     ) -> Self {
         Self {
-            boards: boards.into(),
+            boards,
             pulse,
             checkpoints,
         }

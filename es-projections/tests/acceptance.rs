@@ -47,6 +47,6 @@ on_both! {
         erased_streams_do_not_stall;
     pressure: back_pressure stall_is_visible;
     owners: two_daemons_same_shard zombie_fenced lease_clock_independent parallel_shards_order;
-    poison: poison_stop poison_park unknown_event_type;
+    poison: poison_stop poison_park unknown_event_type commit_inside;
     versions: rebuild_while_writing rebuild_deterministic side_effects_once rolling_deploy;
 }

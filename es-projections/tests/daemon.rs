@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use es_core::{
-    BoxError, MemoryModels, MemoryStore, Position, Project, Projection, ProjectionId,
-    ProjectionStore, Recorded,
+    BoxError, Chain, MemoryModels, MemoryStore, Position, Project, Projection, ProjectionId,
+    ProjectionStore, Recorded, Transient,
 };
 use es_projections::{Daemon, FailureKind, Options, Settings, StartError, State, WaitError};
 use support::{
@@ -290,12 +290,15 @@ async fn a_projection_is_given_once() {
 
 #[derive(Projection)]
 #[projection(name = "roofless", version = 1, events(Noted))]
-struct Roofless;
+struct Roofless(bool);
 
 impl Project<MemoryModels> for Roofless {
     async fn set_up(&self, models: &mut MemoryModels) -> Result<(), BoxError> {
         models.model_mut::<Seen>().0 = 7;
-        Err("no tiles".into())
+        match self.0 {
+            true => Err(Transient::new("no tiles today").into()),
+            false => Err("no tiles".into()),
+        }
     }
 
     async fn project(
@@ -314,12 +317,15 @@ async fn a_failed_set_up_starts_nothing_and_leaves_nothing() {
 
     let error = Daemon::new(store.clone())
         .run(Bystander)
-        .run(Roofless)
+        .run(Roofless(false))
         .start()
         .await
         .unwrap_err();
 
     assert!(matches!(&error, StartError::SetUp { source, .. } if source.to_string() == "no tiles"));
+    assert!(!error.is_retryable());
+    let later = Daemon::new(store.clone()).run(Roofless(true)).start().await;
+    assert!(later.unwrap_err().is_retryable());
     assert_eq!(store.model::<Seen>().await, Seen(0));
     let bystander = store
         .checkpoint(&ProjectionId::new("bystander", 1))
@@ -367,20 +373,79 @@ async fn other_event_types_need_a_new_version() {
     first.wait_until("oracle", appended.position).await.unwrap();
     first.shutdown().await.unwrap();
 
-    let daemon = Daemon::new(store.clone())
+    let old = Daemon::new(store.clone()).run(Oracle::default());
+    let old = old.start().await.unwrap();
+    let error = Daemon::new(store.clone())
         .run(grown::Grown)
         .start()
         .await
-        .unwrap();
-    let error = daemon
-        .wait_until("oracle", Position::new(9))
-        .await
         .unwrap_err();
 
-    assert!(
-        matches!(&error, WaitError::Failed { source, .. } if source.kind == FailureKind::OtherEventTypes),
-        "{error:?}"
-    );
+    assert!(!error.is_retryable());
+    let told = Chain(&error).to_string();
+    assert!(told.contains("raise its version"), "{told}");
+    let appended = note(&store, &stream(), [1]).await;
+    reach(&old, "oracle", appended.position).await;
+    old.shutdown().await.unwrap();
+}
+
+/// Seen to end with batches of one event when the wait for the store counted: 16, 8, 4, 2 and so on.
+#[tokio::test]
+async fn batches_stay_large_when_it_is_the_store_that_takes_long() {
+    let store = Flaky::default();
+    store.slow_down(Op::Begin, Duration::from_millis(60));
+    let last = note(&store, &stream(), 0..64).await.position;
+    let options = Options::default()
+        .with_batch_events(16)
+        .with_batch_time(Duration::from_millis(40));
+    let daemon = Daemon::new(store.clone())
+        .settings(settings().with_options(options))
+        .run(Oracle::default());
+    let daemon = daemon.start().await.unwrap();
+
+    reach(&daemon, "oracle", last).await;
+
+    assert_eq!(store.inner.model::<Ledger>().await.batches, [16; 4]);
+    daemon.shutdown().await.unwrap();
+}
+
+/// Takes two milliseconds for each event; the server has patience for four events.
+#[derive(Projection)]
+#[projection(name = "sluggish", version = 1, events(Noted))]
+struct Sluggish;
+
+impl Project<MemoryModels> for Sluggish {
+    async fn project(
+        &self,
+        models: &mut MemoryModels,
+        events: &[Recorded<SluggishEvent>],
+    ) -> Result<(), BoxError> {
+        for _ in events {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if events.len() > 4 {
+            return Err(Transient::new("the statement took too long").into());
+        }
+        models.model_mut::<Seen>().0 += events.len();
+        Ok(())
+    }
+}
+
+/// Seen to try the same batch for ever when one that failed has the same size when it comes again.
+#[tokio::test]
+async fn a_batch_that_takes_longer_than_the_server_bears_gets_smaller() {
+    let store = MemoryStore::new();
+    let last = note(&store, &stream(), 0..32).await.position;
+    let options = Options::default().with_batch_time(Duration::from_millis(10));
+    let daemon = Daemon::new(store.clone())
+        .settings(settings().with_options(options))
+        .run(Sluggish);
+    let daemon = daemon.start().await.unwrap();
+
+    reach(&daemon, "sluggish", last).await;
+
+    assert_eq!(store.model::<Seen>().await, Seen(32));
+    daemon.shutdown().await.unwrap();
 }
 
 #[tokio::test]

@@ -181,6 +181,67 @@ async fn a_reset_builds_the_same_model_and_emits_nothing_twice() {
     daemon.shutdown().await.unwrap();
 }
 
+/// Seen to fail, with a beat of 750 ms, when only the daemon's next look shows the move.
+#[tokio::test]
+async fn nobody_is_answered_by_where_a_projection_was_before_its_reset() {
+    let (store, cues) = (MemoryStore::new(), Cues::default());
+    let last = note(&store, &stream(), 0..5).await.position;
+    let long = settings().with_lease_ttl(Duration::from_secs(60));
+    let daemon = Daemon::new(store.clone()).settings(long);
+    let daemon = daemon.run(Diary(cues.clone())).start().await.unwrap();
+    reach(&daemon, "diary", last).await;
+    daemon.projections().pause("diary").await.unwrap();
+    let paused = async || daemon.status("diary").unwrap().state == State::Paused;
+    until("it is paused", paused).await;
+
+    daemon.projections().reset(&Diary::default()).await.unwrap();
+    assert_eq!(daemon.status("diary").unwrap().position, Position::START);
+    daemon.projections().resume("diary").await.unwrap();
+    reach(&daemon, "diary", last).await;
+
+    assert_eq!(
+        store.model::<Pages<1>>().await.0,
+        folded(&store, &cues).await
+    );
+    daemon.shutdown().await.unwrap();
+}
+
+/// Seen to emit it twice when the letters are not looked at again after the projection is held.
+#[tokio::test]
+async fn what_was_retried_while_its_aggregate_is_rebuilt_is_emitted_once() {
+    let (store, cues) = (Flaky::default(), Cues::default());
+    cues.fail_at(2);
+    let aggregate = stream();
+    let last = note(&store, &aggregate, 1..4).await.position;
+    let park = Options::default()
+        .with_handler_retries(0)
+        .on_failure(OnFailure::Park);
+    let daemon = start(&store, &cues, park).await;
+    reach(&daemon, "diary", last).await;
+    cues.repair();
+
+    let gate = Arc::new(Gate::new());
+    store.cue(Op::Change, Fault::Late(Arc::clone(&gate)));
+    let projections = daemon.projections().clone();
+    let rebuilt = async {
+        let diary = Diary(cues.clone());
+        projections.rebuild_aggregate(&diary, &aggregate).await
+    };
+    let retried = async {
+        gate.entered().await;
+        assert_eq!(projections.retry("diary", None).await.unwrap(), 2);
+        let complete =
+            async || store.inner.model::<Outbox>().await.0 == folded(&store, &cues).await;
+        until("the parked events are applied", complete).await;
+        gate.open();
+    };
+    let (rebuilt, ()) = tokio::join!(rebuilt, retried);
+
+    rebuilt.unwrap();
+    until_complete(&store.inner, &cues).await;
+    daemon.shutdown().await.unwrap();
+}
+
 /// Their effects are still to come, and would be lost. Seen to fail when a reset does not ask.
 #[tokio::test]
 async fn a_reset_is_refused_while_events_are_parked() {

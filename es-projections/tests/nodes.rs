@@ -172,6 +172,30 @@ async fn a_node_that_dies_is_replaced_when_its_lease_has_run_out() {
     other.shutdown().await.unwrap();
 }
 
+/// Seen to fail when whoever loses patience only aborts.
+#[tokio::test]
+async fn whoever_loses_patience_leaves_all_the_same() {
+    let store = Flaky::default();
+    let cues = Cues::default();
+    let gate = cues.gate();
+    note(&store, &stream(), [1]).await;
+    let daemon = Daemon::new(store.clone()).settings(settings());
+    let daemon = daemon.run(Diary(cues)).start().await.unwrap();
+    gate.entered().await;
+
+    let ended = daemon.shutdown_within(Duration::from_millis(1)).await;
+
+    ended.unwrap();
+    assert_eq!(store.count(Op::Leave), 1);
+    let node = es_core::Node {
+        id: Uuid::now_v7(),
+        name: "watcher".to_owned(),
+        runs: Vec::new(),
+    };
+    let fleet = store.beat(&node, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(fleet.nodes.len(), 1, "the watcher alone");
+}
+
 /// Seen to fail when a node's refusal wakes the runner that was refused: it asked thousands of times.
 #[tokio::test]
 async fn whoever_must_wait_for_an_open_batch_does_not_ask_without_end() {

@@ -269,12 +269,13 @@ async fn a_panic_parks_like_an_error() {
     let (bad, good, last) = poisoned(&store, &cues).await;
     cues.repair();
     cues.panic_at(2);
-    let daemon = start(&store, &cues, park()).await;
+    let daemon = start(&store, &cues, park().with_handler_retries(3)).await;
     reach(&daemon, "diary", last).await;
 
     let parked = letters(&store).await;
     let expected = [(2, FailureKind::Panicked), (3, FailureKind::Behind)];
     assert_eq!(kinds(&parked), expected);
+    assert_eq!(parked[0].attempts, 1, "a panic is not tried again");
     let model = read_model(&store).await;
     assert_eq!(model[&bad.aggregate_id], [1]);
     assert_eq!(model[&good.aggregate_id], [1, 2, 3]);

@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use es_core::{BoxError, MemoryStore, Project, Projection, Recorded};
-use es_projections::{Daemon, OnFailure, Options, View};
+use es_core::{
+    BoxError, EventStore, ExpectedVersion, FailureKind, MemoryStore, NewEvent, Project, Projection,
+    Recorded,
+};
+use es_projections::{Daemon, OnFailure, Options, View, WaitError};
 use support::{Fault, Flaky, Gate, Noted, Op, PATIENCE, damaged, note, settings, stream};
 use uuid::Uuid;
 
@@ -109,6 +112,53 @@ async fn nobody_sees_half_a_batch_or_is_told_of_what_is_gone() {
         .wait_until_within("numbers", first.position, soon)
         .await;
     assert!(waited.is_err(), "{waited:?}");
+}
+
+/// An event whose reading panics.
+#[derive(es_core::Event, Debug)]
+struct Bomb;
+
+impl serde::Serialize for Bomb {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Bomb {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("it went off")
+    }
+}
+
+#[derive(Projection)]
+#[projection(name = "bombs", events(Bomb))]
+struct Bombs;
+
+impl Project<Model> for Bombs {
+    async fn project(&self, _: &mut Model, _: &[Recorded<BombsEvent>]) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+/// Seen to hang when only the handler's panics are caught.
+#[tokio::test]
+async fn nobody_hangs_when_reading_for_a_view_panics() {
+    let store = MemoryStore::new();
+    let view = View::<Model>::default();
+    let bomb = NewEvent::encode(&Bomb).unwrap();
+    let last = store.append(&stream(), ExpectedVersion::Any, &[bomb]).await;
+    let daemon = Daemon::new(store).settings(settings());
+    let daemon = daemon.run_view(Bombs, &view).start().await.unwrap();
+
+    let waited = daemon
+        .wait_until_within("bombs", last.unwrap().position, PATIENCE)
+        .await;
+
+    assert!(
+        matches!(&waited, Err(WaitError::Failed { source, .. }) if source.kind == FailureKind::Panicked),
+        "{waited:?}"
+    );
+    assert!(view.read().await.is_err());
 }
 
 /// Seen to be empty when a view begins anew after each error.

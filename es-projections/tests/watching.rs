@@ -11,7 +11,7 @@ use std::{
 };
 
 use es_core::{
-    Blocker, BoxError, EventStore, Horizon, MemoryModels, MemoryStore, Position, Project,
+    Blocker, BoxError, EventStore, Horizon, Letters, MemoryModels, MemoryStore, Position, Project,
     Projection, ProjectionId, ProjectionStore, Recorded,
 };
 use es_projections::{
@@ -23,7 +23,8 @@ use metrics_util::{
     debugging::{DebugValue, DebuggingRecorder},
 };
 use support::{
-    Cues, Flaky, Ledger, Noted, Op, Oracle, PATIENCE, foreign, note, reach, settings, stream, until,
+    Cues, Diary, Diary2, Flaky, Ledger, Noted, Op, Oracle, PATIENCE, foreign, note, reach,
+    settings, stream, until,
 };
 
 async fn start<S>(store: &S, cues: &Cues, settings: Settings) -> DaemonHandle<S>
@@ -237,6 +238,42 @@ async fn work_that_nobody_does_is_told() {
     reach(&daemon, "oracle", last.position).await;
     until_green(&daemon).await;
     daemon.shutdown().await.unwrap();
+}
+
+/// The new version waits for people: what it would take over from has parked an event.
+#[tokio::test]
+async fn what_is_served_and_run_by_nobody_is_told() {
+    let (store, cues) = (MemoryStore::new(), Cues::default());
+    cues.fail_at(2);
+    note(&store, &stream(), [1, 2]).await;
+    let last = note(&store, &stream(), [3]).await.position;
+    let park = Options::default()
+        .with_handler_retries(0)
+        .on_failure(OnFailure::Park);
+    let old = Daemon::new(store.clone()).settings(settings());
+    let old = old
+        .run_with(Diary(cues.clone()), park)
+        .start()
+        .await
+        .unwrap();
+    reach(&old, "diary", last).await;
+    old.shutdown().await.unwrap();
+
+    cues.repair();
+    let new = Daemon::new(store.clone()).settings(watchful());
+    let new = new.run(Diary2(cues.clone())).start().await.unwrap();
+    let not_run = |complaint: &Complaint| matches!(complaint, Complaint::NotRun { projection, .. } if projection.version == 1);
+    until_complaint(&new, not_run).await;
+    let told = new.status("diary v2").unwrap().last_error.unwrap();
+    assert!(told.contains("retry or discard"), "{told}");
+
+    let letters = Letters::of(ProjectionId::new("diary", 1));
+    let letters = store.dead_letters(&letters, 10).await.unwrap();
+    let ids: Vec<_> = letters.iter().map(|letter| letter.event_id).collect();
+    new.projections().discard("diary v1", &ids).await.unwrap();
+    until_green(&new).await;
+    assert!(new.status("diary v2").unwrap().active);
+    new.shutdown().await.unwrap();
 }
 
 #[tokio::test]

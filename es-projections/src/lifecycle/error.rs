@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub enum CommandError {
     /// There is no such projection.
     #[error(
-        "projection `{projection}` is not known to this store, which has {known}; a daemon that starts it makes it known"
+        "projection `{projection}` is not known to this store, which has {known}; a daemon that starts it makes it known (a `View` lives in the memory of its process and takes no commands)"
     )]
     Unknown {
         /// What was asked for.

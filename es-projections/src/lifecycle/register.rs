@@ -22,7 +22,10 @@ pub(crate) struct Registration<'a> {
 }
 
 /// Makes a version known at its first start. What is stored is otherwise the truth: position, division,
-/// what people decided. Whether the event types are still the same is judged when a shard is acquired.
+/// what people decided.
+///
+/// Other event types under the same version are refused here, so that the old programs of a rolling
+/// deployment go on: a failure at work would be written down for them, too.
 pub(crate) fn register(
     standings: &[Standing],
     registration: Registration<'_>,
@@ -36,7 +39,12 @@ pub(crate) fn register(
     }
     let mut after = standings.to_vec();
     match version(standings, id) {
-        Ok(_) => start_again(&mut after, registration),
+        Ok(rows) => {
+            for row in rows {
+                row.check_event_types(registration.event_types)?;
+            }
+            start_again(&mut after, registration);
+        }
         Err(CommandError::Unknown { .. }) => after.extend(first_rows(standings, registration)),
         Err(error) => return Err(error),
     }

@@ -1,6 +1,6 @@
 //! Single decisions, where the random world does not look.
 
-use es_core::{Failure, FailureKind, Marks, Position};
+use es_core::{CheckpointError, Failure, FailureKind, Marks, Position};
 use uuid::Uuid;
 
 use super::*;
@@ -94,7 +94,7 @@ fn what_is_stored_is_kept_at_the_next_start() {
 
     let registration = Registration {
         id: &id(1),
-        event_types: &[],
+        event_types: &["a", "b"],
         shards: 8,
         repeatable: true,
         promote: true,
@@ -104,6 +104,28 @@ fn what_is_stored_is_kept_at_the_next_start() {
     assert!(
         rows.iter()
             .all(|row| row.repeatable && !row.promote && row.shards == 2)
+    );
+}
+
+/// Seen to fail when that is left to those who acquire a shard: the failure would be everybody's.
+#[test]
+fn other_event_types_under_the_same_version_change_nothing() {
+    let rows = running(&[5]);
+    let registration = Registration {
+        id: &id(1),
+        event_types: &["a", "c"],
+        shards: 1,
+        repeatable: false,
+        promote: true,
+        resume_failed: true,
+    };
+    let refused = register(&rows, registration);
+    assert!(
+        matches!(
+            refused,
+            Err(CommandError::Store(CheckpointError::OtherEventTypes { .. }))
+        ),
+        "{refused:?}"
     );
 }
 
@@ -325,6 +347,6 @@ fn what_runs_inside_the_appends_or_is_not_there_is_left_alone() {
     }
     assert_eq!(
         pause(&rows, &id(3)).unwrap_err().to_string(),
-        "projection `rooms v3` is not known to this store, which has `rooms v1`, `rooms v2`; a daemon that starts it makes it known"
+        "projection `rooms v3` is not known to this store, which has `rooms v1`, `rooms v2`; a daemon that starts it makes it known (a `View` lives in the memory of its process and takes no commands)"
     );
 }

@@ -1,15 +1,15 @@
 //! Events that cannot be applied.
 
 use es_core::{
-    EventStore, FailureKind, LetterState, Letters, Lifecycle, Position, ProjectionId,
-    ProjectionStore, StreamId,
+    BoxError, EventStore, FailureKind, LetterState, Letters, Lifecycle, Position, Project,
+    Projection, ProjectionId, ProjectionStore, Recorded, StreamId,
 };
-use es_projections::{OnFailure, Options, WaitError};
+use es_projections::{Daemon, OnFailure, Options, WaitError};
 
 use crate::{
-    bench::Bench,
-    diary::{pages, reach, start, until_complete},
-    support::{Cues, PATIENCE, damaged, foreign, newer, note, stream},
+    bench::{Bench, Db},
+    diary::{pages, reach, settings, start, until_complete},
+    support::{Cues, Noted, PATIENCE, damaged, foreign, newer, note, stream, until},
 };
 
 /// Number 2 of the first stream fails, the second is all well.
@@ -90,6 +90,53 @@ pub(crate) async fn poison_park<B: Bench>() {
     let left = bench.store().dead_letters(&diary, 100).await.unwrap();
     assert_eq!(left, []);
     daemon.shutdown().await.unwrap();
+}
+
+/// A handler that ends the transaction it writes in: part of a batch may be kept, which is told and not
+/// passed over. Seen to go on after it when an ended transaction counts as a lost connection, and when the
+/// server is not asked.
+pub(crate) async fn commit_inside<B: Bench>() {
+    for then_fails in [false, true] {
+        let bench = B::new().await;
+        let daemon = Daemon::new(bench.store().clone()).settings(settings());
+        let daemon = daemon.run(Hasty { then_fails }).start().await.unwrap();
+        let last = note(bench.store(), &stream(), [1, 2]).await.position;
+
+        let row = async || {
+            bench
+                .store()
+                .standings(Some("hasty"))
+                .await
+                .unwrap()
+                .remove(0)
+        };
+        let failed = async || row().await.lifecycle == Lifecycle::Failed;
+        until("it has failed", failed).await;
+
+        let failure = row().await.failure.unwrap();
+        assert!(failure.message.contains("`COMMIT`"), "{failure}");
+        daemon.shutdown().await.unwrap_err();
+        // The store goes on for all others.
+        let daemon = start(&bench, &Cues::default(), Options::default()).await;
+        reach(&daemon, last).await;
+        until_complete(&bench, "pages_1", &Cues::default()).await;
+    }
+}
+
+#[derive(Projection)]
+#[projection(name = "hasty", version = 1, events(Noted))]
+struct Hasty {
+    then_fails: bool,
+}
+
+impl<C: Db> Project<C> for Hasty {
+    async fn project(&self, db: &mut C, _: &[Recorded<HastyEvent>]) -> Result<(), BoxError> {
+        db.change("COMMIT".to_owned()).await?;
+        match self.then_fails {
+            true => Err("and then it failed".into()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Case 23: what this program is too old for is skipped, what nobody can read waits; each is told apart, and

@@ -24,6 +24,7 @@ pub enum Op {
     Acquire,
     Release,
     Begin,
+    Change,
     Letters,
     Commit,
 }
@@ -50,6 +51,8 @@ pub struct Flaky {
     cues: Arc<Mutex<VecDeque<(Op, Fault)>>>,
     /// What fails every time.
     down: Arc<Mutex<Vec<Op>>>,
+    /// What takes long.
+    slow: Arc<Mutex<Vec<(Op, Duration)>>>,
     /// What is told instead of the truth.
     horizon: Arc<Mutex<Option<Horizon>>>,
     counts: watch::Sender<Vec<Op>>,
@@ -74,6 +77,11 @@ impl Flaky {
     /// From now on this fails.
     pub fn break_down(&self, ops: impl IntoIterator<Item = Op>) {
         self.down.lock().unwrap().extend(ops);
+    }
+
+    /// From now on this takes so long.
+    pub fn slow_down(&self, op: Op, time: Duration) {
+        self.slow.lock().unwrap().push((op, time));
     }
 
     /// Nothing fails for good any more.
@@ -110,6 +118,10 @@ impl Flaky {
 
     async fn enter(&self, op: Op) -> Option<Fault> {
         self.counts.send_modify(|counts| counts.push(op));
+        let slow = self.slow.lock().unwrap().clone();
+        for (_, time) in slow.into_iter().filter(|(slow, _)| *slow == op) {
+            tokio::time::sleep(time).await;
+        }
         if self.down.lock().unwrap().contains(&op) {
             return Some(Fault::Before);
         }
@@ -284,6 +296,9 @@ impl ProjectionStore for Flaky {
         &self,
         projection: &ProjectionId,
     ) -> Result<(FlakyBatch, Vec<Standing>), CheckpointError> {
+        if self.enter(Op::Change).await.is_some() {
+            return Err(broken(projection, "begin a change"));
+        }
         let (inner, standings) = self.inner.begin_change(projection).await?;
         let batch = FlakyBatch {
             inner,

@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc};
 
 use es_core::{Append, AppendError, Appended, ExpectedVersion, NewEvent, Position, StreamId};
-use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Row, Transaction};
 use tokio::runtime::Handle;
 
 use super::{
@@ -68,16 +68,46 @@ impl Open {
         };
         // Had a statement failed and its error been ignored, Postgres would answer COMMIT with a
         // roll-back and call it a success. This says what happened.
-        transaction.execute("SELECT 1").await?;
+        if !is_open(&mut transaction).await? {
+            return Err(ended());
+        }
         transaction.commit().await
     }
 
     pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        match self.transaction.take() {
-            Some(transaction) => transaction.rollback().await,
-            None => Ok(()),
+        let Some(mut transaction) = self.transaction.take() else {
+            return Ok(());
+        };
+        // One in which a statement has failed answers nothing more, and can only be rolled back.
+        let kept = matches!(is_open(&mut transaction).await, Ok(false));
+        transaction.rollback().await?;
+        match kept {
+            false => Ok(()),
+            true => Err(ended()),
         }
     }
+}
+
+/// Whether this is still the transaction that [`begin_guarded`] began: what it has set ends with it.
+async fn is_open(transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let answer = sqlx::raw_sql("SELECT current_setting('es.transaction', true) = 'open'")
+        .fetch_one(transaction)
+        .await?;
+    Ok(answer.try_get::<Option<bool>, _>(0)?.unwrap_or_default())
+}
+
+/// The transaction was ended by one of the program's statements.
+#[derive(Debug, thiserror::Error)]
+#[error("the transaction was ended by one of its statements")]
+pub(super) struct Ended;
+
+fn ended() -> sqlx::Error {
+    sqlx::Error::Configuration(Ended.into())
+}
+
+/// Whether that is what went wrong.
+pub(super) fn has_ended(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Configuration(cause) if cause.is::<Ended>())
 }
 
 /// The driver gives the connection back in a task, also where the transaction is dropped on a thread
@@ -94,7 +124,7 @@ impl Drop for Open {
 pub(super) fn begin_guarded(schema: &str) -> String {
     format!(
         "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '30s'; \
-         SET LOCAL search_path TO {schema}, public"
+         SET LOCAL search_path TO {schema}, public; SET LOCAL es.transaction = 'open'"
     )
 }
 

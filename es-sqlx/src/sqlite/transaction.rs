@@ -16,13 +16,23 @@ use super::{
 
 const ENDED: &str = "the transaction was ended by one of its statements";
 
+/// It was committed before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the transaction was committed by one of its statements")]
+struct Committed;
+
+/// Whether that is what went wrong.
+pub(super) fn was_committed(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Configuration(cause) if cause.is::<Committed>())
+}
+
 /// A write transaction in which code of the program runs. Dropping it rolls back.
 pub(super) struct Open {
     /// `None` only once it has ended.
     transaction: Option<Transaction<'static, Sqlite>>,
     writer: Arc<Writer>,
-    /// How many transactions had ended when it began.
-    ends: u64,
+    /// How many transactions had been committed, and rolled back, when it began.
+    ends: (u64, u64),
     runtime: Handle,
     /// Which nodes of this process have been announced in it.
     announced: Option<Written>,
@@ -33,7 +43,7 @@ impl Open {
         let transaction = writer.pool().begin_with("BEGIN IMMEDIATE").await?;
         Ok(Self {
             transaction: Some(transaction),
-            ends: writer.ends.count(),
+            ends: ends(writer),
             writer: Arc::clone(writer),
             runtime: Handle::current(),
             announced: None,
@@ -56,10 +66,23 @@ impl Open {
 
     /// Whether a statement, or SQLite by itself, has ended the transaction.
     fn has_ended(&self) -> bool {
-        self.writer.ends.count() != self.ends
+        ends(&self.writer) != self.ends
+    }
+
+    /// SQLite itself only rolls back.
+    fn refuse_committed(&self) -> Result<(), sqlx::Error> {
+        match self.writer.ends.committed() == self.ends.0 {
+            true => Ok(()),
+            false => Err(sqlx::Error::Configuration(Committed.into())),
+        }
+    }
+
+    pub(super) fn rollback(self) -> Result<(), sqlx::Error> {
+        self.refuse_committed()
     }
 
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        self.refuse_committed()?;
         if self.has_ended() {
             return Err(sqlx::Error::Protocol(ENDED.to_owned()));
         }
@@ -74,6 +97,10 @@ impl Open {
         }
         Ok(())
     }
+}
+
+fn ends(writer: &Writer) -> (u64, u64) {
+    (writer.ends.committed(), writer.ends.rolled_back())
 }
 
 /// The driver gives the connection back in a task, also where the transaction is dropped on a thread

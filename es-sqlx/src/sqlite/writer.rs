@@ -50,11 +50,18 @@ struct Kept {
 /// How many transactions of the connection have ended: SQLite ends one by itself where a statement says
 /// `ON CONFLICT ROLLBACK`, or on a full disk.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ends(Arc<AtomicU64>);
+pub(super) struct Ends {
+    committed: Arc<AtomicU64>,
+    rolled_back: Arc<AtomicU64>,
+}
 
 impl Ends {
-    pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn rolled_back(&self) -> u64 {
+        self.rolled_back.load(Ordering::Acquire)
     }
 
     /// Counts those of `connection`.
@@ -63,7 +70,7 @@ impl Ends {
         connection: &mut SqliteConnection,
     ) -> Result<(), sqlx::Error> {
         let mut handle = connection.lock_handle().await?;
-        let (committed, rolled_back) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        let (committed, rolled_back) = (Arc::clone(&self.committed), Arc::clone(&self.rolled_back));
         handle.set_commit_hook(move || {
             committed.fetch_add(1, Ordering::AcqRel);
             true

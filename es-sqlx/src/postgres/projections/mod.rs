@@ -20,7 +20,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use self::batch::PgBatch;
-use super::{Inner, PgStore};
+use super::{Inner, PgStore, transaction::has_ended};
 use crate::error::{explain, has_transient_cause, is_transient};
 
 /// Also where the name has no row yet that could be locked.
@@ -123,11 +123,16 @@ fn failed(
     action: &'static str,
 ) -> impl Fn(sqlx::Error) -> CheckpointError + use<> {
     let projection = projection.clone();
-    move |source| CheckpointError::Backend {
-        projection: projection.clone(),
-        action,
-        transient: is_transient(&source),
-        source: explain(source),
+    move |source| match has_ended(&source) {
+        true => CheckpointError::Ended {
+            projection: projection.clone(),
+        },
+        false => CheckpointError::Backend {
+            projection: projection.clone(),
+            action,
+            transient: is_transient(&source),
+            source: explain(source),
+        },
     }
 }
 

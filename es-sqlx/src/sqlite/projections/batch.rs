@@ -14,8 +14,8 @@ use crate::sqlite::transaction::Open;
 /// appends until it ends, so a projection must not append through the store from inside. Dropping it
 /// rolls back.
 ///
-/// Statements that end the transaction themselves (`COMMIT`, `ON CONFLICT ROLLBACK`) must not be used:
-/// what follows them would be kept without the checkpoint, and the batch cannot be committed any more.
+/// Statements that end the transaction themselves (`COMMIT`, `ON CONFLICT ROLLBACK`) must not be used: the
+/// batch cannot be committed any more, and what was committed is answered with [`CheckpointError::Ended`].
 ///
 /// Where the database is in memory there is only one connection, so that reading through the store
 /// has to wait as well.
@@ -90,9 +90,9 @@ impl Batch for SqliteBatch {
         committed.map_err(failed(&self.projection, "commit a batch"))
     }
 
-    /// Cannot fail: a transaction that SQLite has already ended is rolled back too.
+    /// A transaction that SQLite has already ended by itself is rolled back too.
     async fn rollback(self) -> Result<(), CheckpointError> {
-        drop(self);
-        Ok(())
+        let rolled_back = self.open.rollback();
+        rolled_back.map_err(failed(&self.projection, "roll back a batch"))
     }
 }

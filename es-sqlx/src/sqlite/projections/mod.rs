@@ -22,7 +22,11 @@ use uuid::Uuid;
 pub use self::batch::SqliteBatch;
 pub(super) use self::waiting::{Leases, Written};
 use self::{standing::Owner, waiting::Committed};
-use super::{SqliteStore, row::parameter, transaction::Open};
+use super::{
+    SqliteStore,
+    row::parameter,
+    transaction::{Open, was_committed},
+};
 use crate::error::{has_transient_cause, is_transient};
 
 const MOVE: &str = concat!(
@@ -160,11 +164,16 @@ fn failed(
     action: &'static str,
 ) -> impl Fn(sqlx::Error) -> CheckpointError + use<> {
     let projection = projection.clone();
-    move |source| CheckpointError::Backend {
-        projection: projection.clone(),
-        action,
-        transient: is_transient(&source),
-        source: source.into(),
+    move |source| match was_committed(&source) {
+        true => CheckpointError::Ended {
+            projection: projection.clone(),
+        },
+        false => CheckpointError::Backend {
+            projection: projection.clone(),
+            action,
+            transient: is_transient(&source),
+            source: source.into(),
+        },
     }
 }
 
