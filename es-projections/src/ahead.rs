@@ -84,8 +84,11 @@ impl<S: EventStore + 'static, E: EventSet + 'static> Pages<S, E> {
         }
     }
 
-    /// Waits until there may be more.
-    pub(crate) async fn wait(&mut self, after: Position) -> Result<(), Problem> {
+    /// Waits until there may be more. If somebody has asked for a later position, also for foreign events.
+    pub(crate) async fn wait(&mut self, after: Position, asked: Position) -> Result<(), Problem> {
+        if asked > after {
+            self.feed.want(asked);
+        }
         let reader = self.reader();
         // Kept also if this future is dropped.
         let reader = self.reader.insert(reader);

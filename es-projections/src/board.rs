@@ -25,6 +25,8 @@ pub(crate) struct Board {
     known: Mutex<Known>,
     /// For those who wait: a watch channel misses nothing.
     gate: watch::Sender<Gate>,
+    /// Up to here somebody waits for it.
+    asked: watch::Sender<Position>,
 }
 
 /// What waiters look at.
@@ -100,6 +102,7 @@ impl Board {
             projection,
             known: Mutex::default(),
             gate: watch::Sender::new(gate),
+            asked: watch::Sender::default(),
         })
     }
 
@@ -116,6 +119,15 @@ impl Board {
 
     pub(crate) fn watch(&self) -> watch::Receiver<Gate> {
         self.gate.subscribe()
+    }
+
+    /// Somebody waits for this position: its runners should not be slow to pass foreign events.
+    pub(crate) fn ask(&self, position: Position) {
+        self.asked.send_if_modified(|asked| {
+            let more = position > *asked;
+            *asked = position.max(*asked);
+            more
+        });
     }
 
     /// What the database says of a part that does not run here. It may have been asked earlier than for what
@@ -312,6 +324,11 @@ pub(crate) struct ShardBoard {
 impl ShardBoard {
     pub(crate) fn state(&self, state: State) {
         self.board.change(self.index, |part| part.state = state);
+    }
+
+    /// Up to where somebody waits.
+    pub(crate) fn asked(&self) -> watch::Receiver<Position> {
+        self.board.asked.subscribe()
     }
 
     /// The loop has come round.

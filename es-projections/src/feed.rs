@@ -10,6 +10,10 @@
 //! page is an answer of the store: all events of some types between two positions, and
 //! [`EventStore`] promises that nothing appears there later.
 //!
+//! What nobody here wants wakes nobody, unless somebody has asked for that position: the readers hear of it
+//! some time later, all at once. So a writer pays little for a hundred projections that do not want what it
+//! writes.
+//!
 //! A shared read is a task: it goes on when whoever began it is not polled any more, and the steps on
 //! its way wake nobody but itself. It is aborted when nobody is left who wants it.
 
@@ -24,9 +28,11 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use es_core::{EventStore, Filter, Name, Position, ReadError};
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::reader::{Page, Reader};
 use self::{
@@ -36,6 +42,9 @@ use self::{
 };
 
 type Types = HashSet<Name>;
+
+/// How long those who wait are left alone while only foreign events come in.
+const FOREIGN: Duration = Duration::from_millis(100);
 
 /// How much is read and kept for those who share.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +77,8 @@ struct State {
     window: Window,
     /// The highest position that any page has covered.
     settled: Position,
+    /// Up to here somebody wants to hear of foreign events at once.
+    wanted: Position,
     /// Shared reads, at most one at each place.
     reads: Vec<Underway>,
     /// The wait for new events.
@@ -92,6 +103,7 @@ impl<S: EventStore + 'static> Feed<S> {
                 places: Places::new(limits.window_bytes / 4),
                 window: Window::new(limits.window_bytes, limits.page_events),
                 settled: Position::START,
+                wanted: Position::START,
                 reads: Vec::new(),
                 wait: None,
             }),
@@ -113,6 +125,12 @@ impl<S: EventStore + 'static> Feed<S> {
         self.state().settled
     }
 
+    /// Somebody waits for everybody to have come to `position`.
+    pub(crate) fn want(&self, position: Position) {
+        let mut state = self.state();
+        state.wanted = state.wanted.max(position);
+    }
+
     /// The read at `after` that is under way, or a new one for all who stand there.
     fn read_together(self: &Arc<Self>, state: &mut State, after: Position) -> Flight {
         state.reads.retain(|read| read.flight().is_some());
@@ -121,7 +139,7 @@ impl<S: EventStore + 'static> Feed<S> {
             return flight;
         }
         let (feed, types) = (Arc::clone(self), state.places.types_at(after));
-        let flight = flight::start(async move { feed.read(types, after).await });
+        let flight = flight::start(async move { Ok(feed.read(types, after).await?.0) });
         state.reads.extend(Underway::new(after, &flight));
         flight
     }
@@ -136,27 +154,45 @@ impl<S: EventStore + 'static> Feed<S> {
             return flight;
         }
         let feed = Arc::clone(self);
-        let flight = flight::start(async move {
-            loop {
-                feed.store.wait_for_events(after).await?;
-                // Only now: meanwhile others may have come.
-                let types = feed.state().places.types_at(after);
-                let covered = feed.read(types, after).await?;
-                if covered > after {
-                    return Ok(covered);
-                }
-            }
-        });
+        let flight = flight::start(async move { feed.wait_for_wanted(after).await });
         state.wait = Underway::new(after, &flight);
         flight
     }
 
-    /// Reads a page and keeps it. How far it came.
-    async fn read(&self, types: Types, after: Position) -> Result<Position, ReadError> {
+    /// Reads what comes after `after` until there is something that one who waits wants.
+    async fn wait_for_wanted(&self, after: Position) -> Result<Position, ReadError> {
+        let (mut at, mut end) = (after, None);
+        loop {
+            let events = self.store.wait_for_events(at);
+            match end {
+                None => events.await?,
+                Some(end) => match timeout_at(end, events).await {
+                    Ok(come) => come?,
+                    Err(_) => return Ok(at),
+                },
+            }
+            // Only now: meanwhile others may have come, also to where this has come.
+            let types = self.state().places.types_between(after, at);
+            let (covered, found) = self.read(types, at).await?;
+            if found || (covered > at && self.state().wanted > after) {
+                return Ok(covered);
+            }
+            if covered > at {
+                at = covered;
+                let end = *end.get_or_insert_with(|| Instant::now() + FOREIGN);
+                if Instant::now() >= end {
+                    return Ok(at);
+                }
+            }
+        }
+    }
+
+    /// Reads a page and keeps it. How far it came, and whether there was anything on it.
+    async fn read(&self, types: Types, after: Position) -> Result<(Position, bool), ReadError> {
         let limit = self.state().window.page_events();
         let filter = Filter::EventTypes(types.iter().cloned().collect());
         let page = self.store.read_log(&filter, after, limit).await?;
-        let covered = page.covered;
+        let (covered, found) = (page.covered, !page.events.is_empty());
         let kept = Kept {
             after,
             covered,
@@ -168,7 +204,7 @@ impl<S: EventStore + 'static> Feed<S> {
         let mut state = self.state();
         state.settled = state.settled.max(covered);
         state.window.keep(kept);
-        Ok(covered)
+        Ok((covered, found))
     }
 }
 

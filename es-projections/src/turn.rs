@@ -207,11 +207,14 @@ impl<'a, S: ProjectionStore + 'static, T: Target<S>> Turn<'a, S, T> {
             true => round,
             false => round.min(self.write_at),
         };
-        let told = self.told_to_end();
+        let (told, covered) = (self.told_to_end(), self.covered);
+        let mut asked = self.runner.board.asked();
+        let so_far = *asked.borrow_and_update();
         tokio::select! {
             biased;
             () = told => Ok(()),
-            waited = self.pages.wait(self.covered) => waited,
+            waited = self.pages.wait(covered, so_far) => waited,
+            _ = asked.wait_for(|asked| *asked > covered), if so_far <= covered => Ok(()),
             () = tokio::time::sleep_until(attention) => Ok(()),
         }
     }

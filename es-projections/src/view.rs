@@ -198,10 +198,13 @@ where
             self.board.state(State::Live);
             self.backoff.reset();
             self.retries = self.options.handler_retries;
+            let (mut asked, covered) = (self.board.asked(), work.covered);
+            let so_far = *asked.borrow_and_update();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                waited = pages.wait(work.covered) => waited?,
+                waited = pages.wait(covered, so_far) => waited?,
+                _ = asked.wait_for(|asked| *asked > covered), if so_far <= covered => {}
                 () = sleep(ROUND) => {}
             }
         }

@@ -217,6 +217,7 @@ impl Monitor {
 
     /// Waits for a position, or for a state in which it is not reached.
     async fn reach(&self, board: &Board, position: Position) -> Result<(), State> {
+        board.ask(position);
         let mut gates = board.watch();
         let done = |gate: &Gate| {
             gate.position >= position || gate.state.is_final() || gate.state == State::Inline

@@ -8,7 +8,7 @@ use es_core::{
     BoxError, Chain, MemoryModels, MemoryStore, Position, Project, Projection, ProjectionId,
     ProjectionStore, Recorded, Transient,
 };
-use es_projections::{Daemon, FailureKind, Options, Settings, StartError, State, WaitError};
+use es_projections::{Daemon, FailureKind, Options, Settings, StartError, State, View, WaitError};
 use support::{
     Bystander, Cues, Fault, Flaky, Foreign, Ledger, Noted, Op, Oracle, Seen, foreign, note, reach,
     settings, stream,
@@ -128,6 +128,41 @@ async fn foreign_events_satisfy_a_wait_without_a_write() {
     let oracle = ProjectionId::new("oracle", 1);
     let checkpoint = store.checkpoint(&oracle).await.unwrap();
     assert_eq!(checkpoint, Some(last), "the shutdown saves what was read");
+}
+
+/// Seen to take a tenth of a second when nobody tells the runner that somebody waits.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_foreign_events_waits_no_longer_than_for_others() {
+    let store = MemoryStore::new();
+    let view = View::<Seen>::default();
+    let daemon = Daemon::new(store.clone()).run(Oracle::default());
+    let daemon = daemon.run_view(Sight, &view).start().await.unwrap();
+    let first = foreign(&store).await.position;
+    reach(&daemon, "oracle", first).await;
+    reach(&daemon, "sight", first).await;
+
+    for name in ["oracle", "sight", "oracle", "sight"] {
+        let appended = foreign(&store).await;
+        let begun = tokio::time::Instant::now();
+        reach(&daemon, name, appended.position).await;
+        assert!(begun.elapsed() < Duration::from_millis(20), "{name}");
+    }
+    daemon.shutdown().await.unwrap();
+}
+
+#[derive(Projection)]
+#[projection(name = "sight", version = 1, events(Noted))]
+struct Sight;
+
+impl Project<Seen> for Sight {
+    async fn project(
+        &self,
+        seen: &mut Seen,
+        events: &[Recorded<SightEvent>],
+    ) -> Result<(), BoxError> {
+        seen.0 += events.len();
+        Ok(())
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,6 +100,14 @@ impl Places {
             .collect()
     }
 
+    /// The types of all who stand between two positions, or there.
+    pub(super) fn types_between(&self, from: Position, to: Position) -> Types {
+        self.standing()
+            .filter(|(_, _, trail)| from <= trail.at && trail.at <= to)
+            .flat_map(|(_, types, _)| types.iter().cloned())
+            .collect()
+    }
+
     /// Nobody stands before this position.
     pub(super) fn lowest(&self) -> Option<Position> {
         self.standing().map(|(_, _, trail)| trail.at).min()

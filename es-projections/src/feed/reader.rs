@@ -97,7 +97,8 @@ impl<S: EventStore + 'static> Reader<S> {
         Ok(page)
     }
 
-    /// Waits until the log may have settled events after `after`, of any type.
+    /// Waits until the log may have settled events after `after` that are wanted here; of what nobody wants it
+    /// hears some time later, or at once up to where somebody [wants](Feed::want) to.
     ///
     /// # Errors
     ///

@@ -10,10 +10,14 @@ use std::{
 
 use es_core::{Chain, EventStore, Position, ReadError};
 use futures::{FutureExt, future::join_all};
-use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use self::store::Watched;
-use super::{Feed, FeedLimits, Page, Reader};
+use super::{FOREIGN, Feed, FeedLimits, Page, Reader};
 
 const TYPES: [&str; 6] = ["made", "moved", "hit", "healed", "sold", "left"];
 const SOON: Duration = Duration::from_secs(5);
@@ -99,6 +103,67 @@ async fn a_hundred_live_readers_cost_one_read_for_each_append() {
     );
     assert!(store.cost().0 <= APPENDS + 2, "{:?}", store.cost());
     assert!(waits <= APPENDS + 2, "{waits}");
+}
+
+/// Seen to fail when what nobody wants wakes them: each is woken fifty times.
+#[tokio::test(start_paused = true)]
+async fn foreign_events_wake_idle_readers_seldom_and_whoever_is_asked_at_once() {
+    const APPENDS: u64 = 50;
+    let store = log(10).await;
+    let feed = feed(&store, 1000, 1 << 20);
+    let mut readers: Vec<_> = (0..3).map(|_| feed.reader(TYPES)).collect();
+    for reader in &mut readers {
+        read_up(reader, Position::START).await;
+    }
+    store.forget();
+    let begun = Instant::now();
+
+    let following = join_all(readers.iter_mut().map(async |reader| {
+        let (mut at, mut woken) = (Position::new(10), 0);
+        while at < Position::new(10 + APPENDS) {
+            reader.wait(at).await.unwrap();
+            at = reader.next(at, 1000).await.unwrap().covered;
+            woken += 1;
+        }
+        woken
+    }));
+    let appending = async {
+        for _ in 0..APPENDS {
+            store.append(&["dreamt"]).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let (woken, ()) = tokio::join!(following, appending);
+    assert!(woken.iter().all(|woken| *woken <= 2), "{woken:?}");
+    assert!(begun.elapsed() < FOREIGN * 3, "{:?}", begun.elapsed());
+
+    feed.want(Position::new(10 + APPENDS + 1));
+    let waiting = readers[0].wait(Position::new(10 + APPENDS));
+    let (begun, appending) = (Instant::now(), store.append(&["dreamt"]));
+    tokio::join!(waiting, appending).0.unwrap();
+    assert!(begun.elapsed() < FOREIGN / 10, "{:?}", begun.elapsed());
+}
+
+/// Who has come further on his own waits with the others, and his events are looked for too. Seen to fail
+/// when only those who stand where the wait began are thought of.
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_a_wait_later_hears_of_his_events_at_once() {
+    let store = log(10).await;
+    let feed = feed(&store, 1000, 1 << 20);
+    let (mut first, mut second) = (feed.reader(["made"]), feed.reader(["left"]));
+    read_up(&mut first, Position::START).await;
+    let waiting = tokio::spawn(async move { first.wait(Position::new(10)).await });
+    tokio::task::yield_now().await;
+    store.append(&["dreamt"]).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (at, _) = read_up(&mut second, Position::START).await;
+    assert_eq!(at, Position::new(11));
+
+    let begun = Instant::now();
+    let (heard, _) = tokio::join!(second.wait(at), store.append(&["left"]));
+    heard.unwrap();
+    assert!(begun.elapsed() < FOREIGN / 10, "{:?}", begun.elapsed());
+    waiting.abort();
 }
 
 /// Seen to fail when nobody counts as company: 80 reads.
