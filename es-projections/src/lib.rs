@@ -81,6 +81,107 @@
 //! The way back is [`Projections::resume`] and [`Projections::promote`] of the old version, whose tables are
 //! still there.
 //!
+//! Readers read a view, which `activate` points at the tables of its version:
+//!
+//! ```
+//! # use std::{error::Error, time::Duration};
+//! # use es_core::{BoxError, Event, EventStore, ExpectedVersion, NewEvent, Project, Projection, Recorded, StreamId};
+//! # use es_projections::Daemon;
+//! # use es_sqlx::SqliteStore;
+//! # use serde::{Deserialize, Serialize};
+//! use sqlx::SqliteConnection;
+//! # #[derive(Event, Serialize, Deserialize)]
+//! # struct PlayerMoved { to_room: String }
+//! # mod v1 {
+//! #     use super::*;
+//! #     #[derive(Projection)]
+//! #     #[projection(name = "room_visits", version = 1, events(PlayerMoved))]
+//! #     pub struct RoomVisits;
+//! #     impl Project<SqliteConnection> for RoomVisits {
+//! #         async fn set_up(&self, db: &mut SqliteConnection) -> Result<(), BoxError> {
+//! #             sqlx::raw_sql("CREATE TABLE IF NOT EXISTS room_visits_v1 (room TEXT PRIMARY KEY, visits INTEGER NOT NULL)")
+//! #                 .execute(db).await?;
+//! #             Ok(())
+//! #         }
+//! #         async fn project(&self, db: &mut SqliteConnection, events: &[Recorded<RoomVisitsEvent>]) -> Result<(), BoxError> {
+//! #             for Recorded { event: RoomVisitsEvent::PlayerMoved(moved), .. } in events {
+//! #                 sqlx::query("INSERT INTO room_visits_v1 VALUES ($1, 1) ON CONFLICT DO UPDATE SET visits = visits + 1")
+//! #                     .bind(&moved.to_room).execute(&mut *db).await?;
+//! #             }
+//! #             Ok(())
+//! #         }
+//! #         async fn activate(&self, db: &mut SqliteConnection) -> Result<(), BoxError> {
+//! #             sqlx::raw_sql("DROP VIEW IF EXISTS room_visits; CREATE VIEW room_visits AS SELECT * FROM room_visits_v1")
+//! #                 .execute(db).await?;
+//! #             Ok(())
+//! #         }
+//! #     }
+//! # }
+//!
+//! #[derive(Projection)]
+//! #[projection(name = "room_visits", version = 2, events(PlayerMoved))]
+//! struct RoomVisits;
+//!
+//! impl Project<SqliteConnection> for RoomVisits {
+//!     async fn set_up(&self, db: &mut SqliteConnection) -> Result<(), BoxError> {
+//!         let table = "CREATE TABLE IF NOT EXISTS room_visits_v2 (
+//!             room TEXT PRIMARY KEY, visits INTEGER NOT NULL, last TEXT NOT NULL)";
+//!         sqlx::raw_sql(table).execute(db).await?;
+//!         Ok(())
+//!     }
+//!
+//!     async fn project(
+//!         &self,
+//!         db: &mut SqliteConnection,
+//!         events: &[Recorded<RoomVisitsEvent>],
+//!     ) -> Result<(), BoxError> {
+//!         let upsert = "INSERT INTO room_visits_v2 VALUES ($1, 1, $2)
+//!             ON CONFLICT DO UPDATE SET visits = visits + 1, last = excluded.last";
+//!         for Recorded { event: RoomVisitsEvent::PlayerMoved(moved), record } in events {
+//!             sqlx::query(upsert)
+//!                 .bind(&moved.to_room)
+//!                 .bind(record.created_at.to_rfc3339())
+//!                 .execute(&mut *db)
+//!                 .await?;
+//!         }
+//!         Ok(())
+//!     }
+//!
+//!     async fn activate(&self, db: &mut SqliteConnection) -> Result<(), BoxError> {
+//!         let view = "DROP VIEW IF EXISTS room_visits;
+//!             CREATE VIEW room_visits AS SELECT * FROM room_visits_v2";
+//!         sqlx::raw_sql(view).execute(db).await?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let store = SqliteStore::open(folder.path().join("log.db").to_str().unwrap_or_default()).await?;
+//! # let moved = NewEvent::encode(&PlayerMoved { to_room: "cellar".into() })?;
+//! # let player = StreamId::new("player", uuid::Uuid::now_v7());
+//! # let appended = store.append(&player, ExpectedVersion::Any, &[moved]).await?;
+//! # let old = Daemon::new(store.clone()).run(v1::RoomVisits).start().await?;
+//! # old.wait_until("room_visits", appended.position).await?;
+//! # let count: i64 = sqlx::query_scalar("SELECT count(*) FROM room_visits").fetch_one(store.pool()).await?;
+//! # assert_eq!(count, 1);
+//! // Deployed beside the program that runs version 1, which then may go:
+//! let daemon = Daemon::new(store.clone()).run(RoomVisits).start().await?;
+//! while !daemon.status("room_visits v2").is_some_and(|status| status.active) {
+//!     tokio::time::sleep(Duration::from_millis(10)).await;
+//! }
+//! let (visits, last): (i64, String) =
+//!     sqlx::query_as("SELECT visits, last FROM room_visits WHERE room = 'cellar'")
+//!         .fetch_one(store.pool())
+//!         .await?;
+//! # assert!(visits == 1 && !last.is_empty());
+//! # daemon.shutdown().await?;
+//! # old.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Watching
 //!
 //! Batches are `tracing` spans. The program's `metrics` recorder gets `es_projection_events_total`,

@@ -10,7 +10,9 @@ use es_core::{BoxError, EventSet, Project, ProjectionId, ProjectionStore, Record
 /// Such a projection is started with [`Daemon::run_external`](crate::Daemon::run_external). Its read
 /// model and its checkpoint cannot be committed together: the events come **at least once**. After a
 /// crash the last batch comes again, and a node that was frozen may send an old batch late. Both are
-/// harmless if each row keeps the position it is at and refuses an older one:
+/// harmless if each row keeps the position it is at and refuses an older one. An error that will pass, as of a
+/// service that does not answer, is wrapped in [`Transient`](es_core::Transient), so that it is tried again for
+/// ever and no event is put aside for it:
 ///
 /// ```sql
 /// INSERT INTO rooms (player, room, position) VALUES ($1, $2, $3)
