@@ -171,8 +171,8 @@ impl<S: EventStore + 'static> Feed<S> {
                     Err(_) => return Ok(at),
                 },
             }
-            // Only now: meanwhile others may have come, also to where this has come.
-            let types = self.state().places.types_between(after, at);
+            // Only now: meanwhile others may have come, or have gone further by themselves.
+            let types = self.state().places.types_from(after);
             let (covered, found) = self.read(types, at).await?;
             if found || (covered > at && self.state().wanted > after) {
                 return Ok(covered);

@@ -100,10 +100,10 @@ impl Places {
             .collect()
     }
 
-    /// The types of all who stand between two positions, or there.
-    pub(super) fn types_between(&self, from: Position, to: Position) -> Types {
+    /// The types of all who stand at `at` or have come further.
+    pub(super) fn types_from(&self, at: Position) -> Types {
         self.standing()
-            .filter(|(_, _, trail)| from <= trail.at && trail.at <= to)
+            .filter(|(_, _, trail)| at <= trail.at)
             .flat_map(|(_, types, _)| types.iter().cloned())
             .collect()
     }
