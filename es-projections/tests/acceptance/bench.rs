@@ -36,6 +36,9 @@ impl Db for SqliteConnection {
 pub(crate) trait Bench: Clone + Send + Sync + 'static {
     type Db: Db;
     type Store: ProjectionStore<Connection = Self::Db> + Clone + 'static;
+    /// Inside a batch: lets the database end it soon if its process does not get on, which it does
+    /// anyway, after a longer time. A file is held until the process dies.
+    const IMPATIENCE: Option<&'static str>;
 
     async fn new() -> Self;
     fn store(&self) -> &Self::Store;
@@ -70,6 +73,7 @@ impl SqliteFile {
 impl Bench for SqliteFile {
     type Db = SqliteConnection;
     type Store = SqliteStore;
+    const IMPATIENCE: Option<&'static str> = None;
 
     async fn new() -> Self {
         let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
@@ -101,6 +105,9 @@ impl Bench for SqliteFile {
     }
 }
 
+/// For events, and as many for read models.
+pub(crate) const CONNECTIONS: u32 = 6;
+
 /// A schema on the test server.
 #[derive(Clone)]
 pub(crate) struct PgSchema {
@@ -122,11 +129,13 @@ impl PgSchema {
 impl Bench for PgSchema {
     type Db = PgConnection;
     type Store = PgStore;
+    const IMPATIENCE: Option<&'static str> =
+        Some("SET LOCAL idle_in_transaction_session_timeout = 100");
 
     async fn new() -> Self {
         let schema = format!("test_{}", Uuid::now_v7().simple());
         let options = PgOptions::new(Self::url())
-            .max_connections(6)
+            .max_connections(CONNECTIONS)
             .schema(schema);
         let store = options.connect().await.expect("the test server answers");
         store.migrate().await.expect("the schema is empty");
@@ -138,7 +147,7 @@ impl Bench for PgSchema {
     }
 
     async fn again(&self) -> PgStore {
-        let options = PgOptions::new(Self::url()).max_connections(6);
+        let options = PgOptions::new(Self::url()).max_connections(CONNECTIONS);
         let options = options.schema(self.store.schema());
         options.connect().await.unwrap()
     }

@@ -23,7 +23,8 @@ async fn poisoned(store: &impl EventStore, cues: &Cues) -> (StreamId, StreamId, 
     (bad, good, last.position)
 }
 
-/// Case 22: what stands before it is committed, nothing behind it.
+/// Case 22: what stands before it is committed, nothing behind it. Seen to fail when a failing batch is not
+/// divided, and when the event is skipped.
 pub(crate) async fn poison_stop<B: Bench>() {
     let (bench, cues) = (B::new().await, Cues::default());
     let (bad, good, last) = poisoned(bench.store(), &cues).await;
@@ -50,7 +51,9 @@ pub(crate) async fn poison_stop<B: Bench>() {
     daemon.shutdown().await.unwrap();
 }
 
-/// Case 22: only its aggregate waits, over a restart too, and comes back in order.
+/// Case 22: only its aggregate waits, over a restart too, and comes back in order. Seen to fail when later
+/// events of a parked aggregate are not put behind it, and when a turn begins without knowing who is
+/// parked.
 pub(crate) async fn poison_park<B: Bench>() {
     let (bench, cues) = (B::new().await, Cues::default());
     let (bad, good, last) = poisoned(bench.store(), &cues).await;
@@ -139,8 +142,9 @@ impl<C: Db> Project<C> for Hasty {
     }
 }
 
-/// Case 23: what this program is too old for is skipped, what nobody can read waits; each is told apart, and
-/// neither counts as applied. The checkpoint passes both, and events of others.
+/// Case 23: what this program is too old for is skipped, what nobody can read waits; each is told apart,
+/// and neither counts as applied. The checkpoint passes both, and events of others. Seen to fail when one
+/// rule holds for both, and when the checkpoint stays at the last event of a page.
 pub(crate) async fn unknown_event_type<B: Bench>() {
     let (bench, cues) = (B::new().await, Cues::default());
     let store = bench.store();

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use es_core::{EventStore, ExpectedVersion, NewEvent, Position, StreamId};
+use es_core::{EventStore, ExpectedVersion, NewEvent, Position, StreamId, Version};
 use es_projections::{Complaint, Daemon, DaemonHandle, Options};
-use es_sqlx::{PgStore, postgres::PgTransaction};
-use tokio::time::{sleep, timeout};
+use es_sqlx::{
+    PgStore,
+    postgres::{PgOptions, PgTransaction},
+};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     bench::{Bench, PgSchema},
-    diary::{Diary, pages, reach, settings, start, until_complete},
-    support::{Cues, Noted, note, stream, until},
+    diary::{Diary, Diary2, folded, pages, reach, settings, start, start_on, until_complete},
+    pressure::Slow,
+    support::{Cues, Noted, PATIENCE, foreign, note, stream, until},
 };
 
 const STALL: Duration = Duration::from_millis(200);
@@ -56,7 +60,85 @@ async fn held_open_writer() {
     daemon.shutdown().await.unwrap();
 }
 
-/// Case A2: what was never committed holds nobody up for longer than a moment.
+/// Case A3: the insert itself stands still, with its position drawn, while others fill more than a page.
+/// Seen to fail when the horizon settles at once though there are writers, and when a page of some types
+/// goes to the highest position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invisible_inside_a_page() {
+    let (bench, slow) = (PgSchema::new().await, Slow::default());
+    let (store, schema) = (bench.store(), bench.store().schema());
+    let daemon = watchful(&bench).await;
+    let (held_up, free) = (stream(), stream());
+    let below = note(store, &free, [1, 2]).await.position;
+    reach(&daemon, below).await;
+
+    // It does not wait for a lock: an append has no patience with those.
+    let hold_up = format!(
+        "CREATE TABLE {schema}.ice (melted BOOL);
+         CREATE SEQUENCE {schema}.held;
+         CREATE FUNCTION {schema}.hold_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.aggregate_id = '{}' THEN
+             PERFORM nextval('{schema}.held');
+             WHILE NOT EXISTS (SELECT FROM {schema}.ice) LOOP PERFORM pg_sleep(0.005); END LOOP;
+           END IF;
+           RETURN NEW;
+         END $$;
+         CREATE TRIGGER hold_up BEFORE INSERT ON {schema}.events
+           FOR EACH ROW EXECUTE FUNCTION {schema}.hold_up()",
+        held_up.aggregate_id
+    );
+    bench.execute(&hold_up).await;
+    let writer = bench.again().await;
+    let late = held_up.clone();
+    let frozen = tokio::spawn(async move { note(&writer, &late, [1, 2]).await.position });
+    let held = format!("SELECT count(*) FROM {schema}.held WHERE is_called");
+    until("it is frozen", async || bench.number(&held).await > 0).await;
+    foreign(store).await;
+    for number in 3..10 {
+        note(store, &free, [number]).await;
+    }
+    let above = foreign(store).await.position;
+
+    // One that follows, one that comes from the start, and one that is built beside the first.
+    let few = Options::default().with_batch_events(2);
+    let others = Daemon::new(store.clone()).settings(settings());
+    let others = others
+        .run_with(slow.clone(), few.clone())
+        .run_with(Diary2::default(), few.with_promote(false));
+    let others = others.start().await.unwrap();
+    let all_reach = async |position| {
+        for name in ["slow", "diary v2"] {
+            let reached = others.wait_until_within(name, position, PATIENCE);
+            reached.await.unwrap();
+        }
+    };
+    all_reach(below).await;
+    sleep(STALL).await;
+    for status in daemon.statuses().into_iter().chain(others.statuses()) {
+        assert_eq!(status.position, below, "{status}");
+    }
+
+    bench
+        .execute(&format!("INSERT INTO {schema}.ice VALUES (true)"))
+        .await;
+    let last = frozen.await.unwrap();
+    let first = store
+        .read_stream(&held_up, Version::EMPTY, 1)
+        .await
+        .unwrap();
+    assert!(first[0].position < above, "it was not drawn before");
+    reach(&daemon, last).await;
+    all_reach(last).await;
+    until_complete(&bench, "pages_1", &Cues::default()).await;
+    let log = folded(store, &Cues::default()).await;
+    assert_eq!(pages(&bench, "slow").await, log);
+    assert_eq!(pages(&bench, "pages_2").await, log);
+    daemon.shutdown().await.unwrap();
+    others.shutdown().await.unwrap();
+}
+
+/// Case A2: what was never committed holds nobody up for longer than a moment. Seen to fail when only a log
+/// without holes is settled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolled_back_writer() {
     let bench = PgSchema::new().await;
@@ -84,7 +166,8 @@ async fn rolled_back_writer() {
     daemon.shutdown().await.unwrap();
 }
 
-/// Cases 39 and A16: red, with pid and age, though the projection lags by nothing that could be read.
+/// Cases 39 and A16: red, with pid and age, though the projection lags by nothing that could be read. Seen
+/// to fail when the blocker is not looked up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocked_horizon_is_visible() {
     let bench = PgSchema::new().await;
@@ -122,14 +205,16 @@ async fn blocked_horizon_is_visible() {
     daemon.shutdown().await.unwrap();
 }
 
-/// Case A5: of the owner and whoever follows it at most one commits each batch, and none is left out.
+/// Case A5: of the owner and whoever follows it at most one commits each batch, and none is left out. Seen
+/// to fail when a batch that was lost is passed over, and when the checkpoint is committed before the read
+/// model.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_owners_terminated() {
     let (bench, cues) = (PgSchema::new().await, Cues::default());
     let other = bench.again().await;
     let few = || Options::default().with_batch_events(2);
     let first = start(&bench, &cues, few()).await;
-    let second = crate::diary::start_on(&other, &cues, few(), "two").await;
+    let second = start_on(&other, &cues, few(), "two").await;
     let streams = [stream(), stream()];
     let schema = bench.store().schema();
     let end_batch = format!(
@@ -155,7 +240,8 @@ async fn two_owners_terminated() {
     }
 }
 
-/// Case A7: by looking, as long as nobody listens; and after that by being told again.
+/// Case A7: by looking, as long as nobody listens; and after that by being told again. Seen to fail when
+/// nobody looks, and when the listener does not come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listener_loss() {
     let (bench, cues) = (PgSchema::new().await, Cues::default());
@@ -175,12 +261,28 @@ async fn listener_loss() {
         let arrived = daemon.wait_until_within("diary", last, bound).await;
         arrived.expect("found by looking");
     }
+    daemon.shutdown().await.unwrap();
+
+    // The loss itself wakes those who wait. Here nobody ever listens; without a look in between it would
+    // take until the loop comes round, a second each time.
+    let deaf = PgOptions::new(PgSchema::url()).schema(schema).notify(false);
+    let deaf = deaf.connect().await.unwrap();
+    let seldom = settings().with_lease_ttl(Duration::from_secs(10));
+    let daemon = Daemon::new(deaf).settings(seldom).run(Diary::default());
+    let daemon = daemon.start().await.unwrap();
+    let started = Instant::now();
+    for number in 3..9 {
+        let last = note(bench.store(), &stream, [number]).await.position;
+        reach(&daemon, last).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(3), "nobody looks");
     until_complete(&bench, "pages_1", &cues).await;
     daemon.shutdown().await.unwrap();
 }
 
-/// Case A20: with a plan for any parameters, as a server comes to use it. The texts are those that the store
-/// sent.
+/// Case A20: with a plan for any parameters, as a server comes to use it. The texts are those that the
+/// store sent. Seen to fail when rare types and positions are not compared as rows, and when a page of common
+/// types is found by an expression of the position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn explain_uses_indexes() {
     let bench = PgSchema::new().await;
@@ -221,7 +323,13 @@ async fn explain_uses_indexes() {
         let plan = lines.collect::<Vec<_>>().join("\n");
         assert!(plan.contains(&format!("using {index} ")), "{sql}\n{plan}");
         assert!(!plan.contains("Seq Scan"), "{plan}");
+        // It begins in the middle of the index, not at its start.
+        let mut conditions = plan.lines().filter(|line| line.contains("Index Cond: "));
+        let seeks = conditions.any(|line| line.contains("position"));
+        assert!(seeks, "{plan}");
+        // A rollback does not undo it, and the next one may get the same connection.
+        let forget = sqlx::raw_sql("DEALLOCATE page");
+        forget.execute(&mut *session).await.unwrap();
         session.rollback().await.unwrap();
-        bench.execute("DEALLOCATE ALL").await;
     }
 }

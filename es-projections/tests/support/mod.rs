@@ -233,8 +233,12 @@ impl Gate {
         }
     }
 
-    pub async fn pass(&self) {
+    pub fn enter(&self) {
         self.entered.add_permits(1);
+    }
+
+    pub async fn pass(&self) {
+        self.enter();
         self.open.acquire().await.unwrap().forget();
     }
 
